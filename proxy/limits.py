@@ -1,0 +1,76 @@
+"""Bounds and exception policies as plain frozen data; `settings` fills them in.
+
+Everything that holds bytes or waits takes its maximum from here. Sizes in bytes, times in
+seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Cause(enum.StrEnum):
+    """Why the normal way of deciding was not possible: the rows of the exception table."""
+
+    PARSE_ERROR = "parse_error"
+    BUFFER_LIMIT = "buffer_limit"
+    CALLOUT_EXCEPTION = "callout_exception"
+    CALLOUT_OVERRUN = "callout_overrun"
+    UNDECIDED = "undecided"
+    UNINSPECTABLE = "uninspectable"
+    NO_REDIRECT_INFO = "no_redirect_info"
+    OVERLOAD = "overload"
+
+
+class OnException(enum.StrEnum):
+    CLOSED = "closed"  #: the flow (or message) is refused
+    OPEN = "open"  #: it goes on uninspected, which is counted and reported
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionPolicies:
+    """One row per Cause; a field's name is the Cause's value."""
+
+    parse_error: OnException = OnException.CLOSED
+    buffer_limit: OnException = OnException.CLOSED
+    callout_exception: OnException = OnException.CLOSED
+    callout_overrun: OnException = OnException.CLOSED
+    undecided: OnException = OnException.CLOSED
+    uninspectable: OnException = OnException.CLOSED
+    no_redirect_info: OnException = OnException.CLOSED
+    overload: OnException = OnException.CLOSED
+
+    def action(self, cause: Cause) -> OnException:
+        value: OnException = getattr(self, cause.value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a flow may hold and how long it may wait."""
+
+    stage_buffer: int = 8 * 1024 * 1024  #: held bytes per stage and direction (WFP: 8 MB)
+    process_buffer: int = 256 * 1024 * 1024  #: held bytes of all flows together
+    callout_seconds: float = 0.5  #: one classify() call; above it: CALLOUT_OVERRUN
+    detect_bytes: int = 4096
+    detect_seconds: float = 10.0
+    client_hello_bytes: int = 65536
+    head_bytes: int = 65536
+    head_fields: int = 200
+    head_seconds: float = 10.0  #: first byte of a request head to its last (else 408)
+    keepalive_seconds: float = 75.0  #: between exchanges
+    chunk_line_bytes: int = 256  #: chunk size with its extensions
+    trailer_bytes: int = 16384
+    sniff_bytes: int = 1445
+    sniff_seconds: float = 0.25
+    page_bytes: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """What the pure half of a flow needs to know of the settings."""
+
+    limits: Limits = field(default_factory=Limits)
+    exceptions: ExceptionPolicies = field(default_factory=ExceptionPolicies)
+    proxy_id: str = "sluicegate"  #: shown on pages; also the loop marker's value

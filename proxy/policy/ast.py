@@ -1,0 +1,198 @@
+"""A policy file after loading: checked, placed, not yet compiled.
+
+`load` makes these from YAML; `compile` turns them into a Generation. Every node that a
+message may have to point at carries its Mark.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.model import Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a policy file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+
+class Op(enum.StrEnum):
+    """How a condition compares. Several operators of one condition must all hold."""
+
+    IS = "is"  #: value: tuple of literals or globs, any of them
+    IN = "in"  #: value: name of a list
+    REGEX = "regex"  #: value: RE2 pattern text, searched unanchored
+    GT = "gt"
+    GE = "ge"
+    LT = "lt"
+    LE = "le"
+    EXISTS = "exists"  #: value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    op: Op
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """`field` is a key of proxy.policy.fields.FIELDS; `arg` the name in e.g. header.NAME."""
+
+    field: str
+    arg: str | None
+    compares: tuple[Compare, ...]
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    parts: tuple[Condition, ...]
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    parts: tuple[Condition, ...]
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Condition
+    mark: Mark
+
+
+Condition = Test | All | AnyOf | Not
+
+
+# --- actions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`how`: page (HTTP layers only), reset, drop. At connection layers page is not possible."""
+
+    hard: bool = True
+    how: str = "reset"
+    status: int = 403
+    reason: str = ""
+    page: str | None = None  #: template text (read from the file at load), None: the built-in
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    to: str  #: absolute or path-absolute URL, may hold ${host} ${path} ${query} ${url}
+    status: int = 302
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderReplace:
+    name: str
+    regex: str
+    by: str  #: RE2 rewrite (\1 ...)
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Applied in this order: remove, rename, replace, set, add."""
+
+    remove: tuple[str, ...] = ()  #: names, may end in *
+    rename: tuple[tuple[str, str], ...] = ()
+    replace: tuple[HeaderReplace, ...] = ()
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteUrl:
+    """Replaces parts of the request target; regex/by work on path?query, by RE2."""
+
+    path: str | None = None
+    query: str | None = None
+    regex: str | None = None
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InjectBanner:
+    html: str
+    at: str = "body_start"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    message: str = ""
+
+
+Action = Permit | Block | Redirect | Headers | RewriteUrl | InjectBanner | Tag | Log
+TERMINAL = (Permit, Block, Redirect)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    id: str
+    layer: Layer
+    when: Condition | None  #: None: always
+    unless: Condition | None  #: the policy key is `except`
+    then: tuple[Action, ...]
+    mark: Mark
+    description: str = ""
+    sublayer: str = "default"
+    weight: int = 100
+    shadow: bool = False
+    severity: str = "info"
+    tags: tuple[str, ...] = ()
+
+
+class ListType(enum.StrEnum):
+    DOMAIN = "domain"  #: an entry matches itself and its subdomains; *.x subdomains only
+    CIDR = "cidr"
+    STRING = "string"  #: exact, case-sensitive
+    HASH = "hash"  #: lower-case hex
+
+
+@dataclass(frozen=True, slots=True)
+class ListDef:
+    """`values` holds every entry, inline ones and the file's, as text already validated."""
+
+    name: str
+    type: ListType
+    values: tuple[str, ...]
+    mark: Mark
+
+
+class OnReload(enum.StrEnum):
+    KEEP = "keep"
+    REAUTHORIZE = "reauthorize"
+    REAUTHORIZE_AND_DROP = "reauthorize_and_drop"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """Macros are expanded at load. `sublayers` maps a name to its weight."""
+
+    file: str
+    policy: str
+    description: str
+    rules: tuple[Rule, ...]
+    lists: tuple[ListDef, ...] = ()
+    sublayers: tuple[tuple[str, int], ...] = ()
+    anomalies: tuple[tuple[str, str], ...] = ()  #: (id or glob, refuse | repair), later wins
+    on_reload: OnReload = OnReload.KEEP

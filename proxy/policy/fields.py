@@ -1,0 +1,102 @@
+"""The condition fields: what each is called, its type, and the layers that can supply it.
+
+The one table that load (checking), compile (matching), the JSON Schema and the documentation
+read. A field used at a layer that is not in its row is refused when the policy is checked.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from proxy.model import Layer
+
+
+class Kind(enum.StrEnum):
+    """How a field's values are written and compared."""
+
+    IP = "ip"  #: address or CIDR
+    NUMBER = "number"
+    DOMAIN = "domain"  #: exact, *.suffix, or glob; case-insensitive
+    TEXT = "text"  #: literal or glob, case-sensitive
+    TEXT_CI = "text_ci"  #: literal or glob, case-insensitive
+    ENUM = "enum"  #: one of `values`
+    TIME = "time"  #: HH:MM-HH:MM, local time, may wrap midnight
+
+
+_CONNECTION = frozenset(Layer)
+_HTTP = frozenset({Layer.HTTP_REQUEST, Layer.HTTP_RESPONSE})
+_RESPONSE = frozenset({Layer.HTTP_RESPONSE})
+_TLS = frozenset({Layer.TLS_CLIENT_HELLO})
+_DETECTED = _HTTP | _TLS | {Layer.STREAM, Layer.STREAM_DISCARD, Layer.ENDPOINT_CLOSURE}
+_AFTER_HELLO = _TLS | {Layer.STREAM, Layer.STREAM_DISCARD, Layer.ENDPOINT_CLOSURE}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    kind: Kind
+    layers: frozenset[Layer]
+    doc: str
+    takes_arg: bool = False  #: written as field.NAME
+    values: tuple[str, ...] = ()
+
+
+FIELDS: dict[str, FieldSpec] = {
+    "dst.ip": FieldSpec(Kind.IP, _CONNECTION, "address of the original destination"),
+    "dst.port": FieldSpec(Kind.NUMBER, _CONNECTION, "port of the original destination"),
+    "dst.host": FieldSpec(
+        Kind.DOMAIN, _CONNECTION, "name an explicit client asked for; absent elsewhere"
+    ),
+    "client.ip": FieldSpec(Kind.IP, _CONNECTION, "address of the client"),
+    "client.port": FieldSpec(Kind.NUMBER, _CONNECTION, "port of the client"),
+    "provider": FieldSpec(Kind.TEXT, _CONNECTION, "redirect provider the flow came through"),
+    "principal.pid": FieldSpec(Kind.NUMBER, _CONNECTION, "process id"),
+    "principal.exe": FieldSpec(Kind.TEXT, _CONNECTION, "path of the program"),
+    "principal.uid": FieldSpec(Kind.NUMBER, _CONNECTION, "user id"),
+    "principal.user": FieldSpec(Kind.TEXT, _CONNECTION, "user name or SID"),
+    "principal.cgroup": FieldSpec(Kind.TEXT, _CONNECTION, "control group path"),
+    "principal.container": FieldSpec(Kind.TEXT, _CONNECTION, "container id"),
+    "time": FieldSpec(Kind.TIME, _CONNECTION, "local time of day, e.g. 22:00-06:00"),
+    "weekday": FieldSpec(
+        Kind.ENUM,
+        _CONNECTION,
+        "local day of the week",
+        values=("mon", "tue", "wed", "thu", "fri", "sat", "sun"),
+    ),
+    "tag": FieldSpec(Kind.TEXT, _CONNECTION, "a tag that an earlier rule put on the flow"),
+    "direction": FieldSpec(
+        Kind.ENUM,
+        frozenset({Layer.STREAM_DISCARD}) | _HTTP,
+        "direction of the data",
+        values=("outbound", "inbound"),
+    ),
+    "protocol": FieldSpec(
+        Kind.ENUM,
+        _DETECTED,
+        "what the flow was recognised as",
+        values=("http1", "http2", "tls", "ssh", "smtp", "opaque", "unknown"),
+    ),
+    "sni": FieldSpec(Kind.DOMAIN, _AFTER_HELLO, "server name in the TLS ClientHello"),
+    "alpn": FieldSpec(Kind.TEXT, _AFTER_HELLO, "any protocol the ClientHello offers"),
+    "host": FieldSpec(Kind.DOMAIN, _HTTP, "host that the request names"),
+    "method": FieldSpec(Kind.TEXT, _HTTP, "request method"),
+    "path": FieldSpec(Kind.TEXT, _HTTP, "path of the target, as sent"),
+    "query": FieldSpec(Kind.TEXT, _HTTP, "query of the target, as sent"),
+    "url": FieldSpec(Kind.TEXT, _HTTP, "http://host/path?query"),
+    "header": FieldSpec(
+        Kind.TEXT_CI, _HTTP, "header of the message at this layer", takes_arg=True
+    ),
+    "request.header": FieldSpec(Kind.TEXT_CI, _HTTP, "header of the request", takes_arg=True),
+    "response.header": FieldSpec(
+        Kind.TEXT_CI, _RESPONSE, "header of the response", takes_arg=True
+    ),
+    "cookie": FieldSpec(Kind.TEXT, _HTTP, "cookie of the request", takes_arg=True),
+    "content_type": FieldSpec(
+        Kind.TEXT_CI, _HTTP, "declared media type of the message at this layer"
+    ),
+    "content_type.sniffed": FieldSpec(
+        Kind.TEXT_CI, _RESPONSE, "media type by the first bytes of the body"
+    ),
+    "content_length": FieldSpec(Kind.NUMBER, _HTTP, "declared length; absent if not declared"),
+    "status": FieldSpec(Kind.NUMBER, _RESPONSE, "status code"),
+}
