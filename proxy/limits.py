@@ -68,6 +68,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowTimes:
+    """What the shell of a flow waits for."""
+
+    connect_seconds: float = 5.0
+    identify_seconds: float = 5.0  #: an explicit client's preamble
+    idle_seconds: float = 300.0  #: no byte either way, on flows with exchanges
+    opaque_idle_seconds: float = 0.0  #: the same on opaque flows; 0: none, TCP keepalive only
+    write_seconds: float = 60.0  #: a peer that takes nothing while bytes wait for it
+    linger_seconds: float = 2.0  #: after our last FIN, for the peer's
+    drain_seconds: float = 30.0  #: SIGTERM: for exchanges in work
+
+
+@dataclass(frozen=True, slots=True)
 class StreamConfig:
     """What the pure half of a flow needs to know of the settings."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.model import Layer
 from proxy.policy import ast
+from proxy.policy.facts import Facts
 from proxy.records import Decided
 
 
@@ -42,3 +44,23 @@ class Ruling:
     @property
     def blocked(self) -> bool:
         return self.verdict is RuleVerdict.BLOCK
+
+
+class Policy(Protocol):
+    """What callouts and the shell know of a Generation."""
+
+    @property
+    def number(self) -> int:
+        """Generation number, from 1."""
+
+    def wants(self, layer: Layer) -> bool:
+        """Whether any rule looks at that layer (the interest mask)."""
+
+    def wants_field(self, layer: Layer, field: str) -> bool:
+        """Whether any rule of that layer tests that field (a key of FIELDS)."""
+
+    def anomaly_action(self, anomaly: str) -> str:
+        """refuse | repair, for a key of proxy.anomalies.ANOMALIES."""
+
+    def decide(self, layer: Layer, facts: Facts) -> Ruling:
+        """Evaluate every rule of the layer: order and arbitration as documented there."""
