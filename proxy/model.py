@@ -146,6 +146,7 @@ class RedirectInfo:
     provider: str
     original_dst: Endpoint
     client: Endpoint
+    dst_name: str | None = None  #: the name an explicit client asked for, once it is resolved
     principal: Principal = Principal()
     preamble: Preamble | None = None
     explicit: bool = False  #: HTTP absolute-form is legitimate on this flow

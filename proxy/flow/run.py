@@ -1,0 +1,205 @@
+"""The story of one flow, from the accepted socket to its account. Read it top to bottom.
+
+identify -> guard -> authorise -> dial -> (bytes, by callbacks) -> end -> account
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from dataclasses import dataclass, replace
+from functools import partial
+
+from proxy.account.ledger import FlowOutcome
+from proxy.contract import DialFailure, How
+from proxy.errors import BadPreamble, NotRedirected, RedirectError
+from proxy.flow.authorise import authorise, judge
+from proxy.flow.dial import DialError, dial, keep_alive, resolve
+from proxy.flow.services import Services
+from proxy.flow.shell import FlowShell
+from proxy.flow.side import reset_on_close
+from proxy.limits import Cause, OnException
+from proxy.model import Endpoint, FlowInfo, Layer
+from proxy.policy import ast
+from proxy.policy.ruling import Ruling
+from proxy.redirect.provider import Identified
+
+
+async def run_flow(services: Services, sock: socket.socket, client: Endpoint) -> None:
+    """Take one accepted non-blocking socket through its whole life. Never raises for the flow."""
+    identified = await _identify(services, sock, client)
+    if identified is None:
+        return
+    info = FlowInfo(
+        id=secrets.token_hex(8), redirect=identified.info, opened_at=services.wall()
+    )
+    account = services.accounts.open_flow(info)
+    shell = FlowShell(services, info, account, sock)
+    services.flows.add(shell)
+    try:
+        keep_alive(sock)
+        await _live(shell, identified.leftover)
+    finally:
+        services.flows.discard(shell)
+        shell.tear_down()
+
+
+async def _identify(
+    services: Services, sock: socket.socket, client: Endpoint
+) -> Identified | None:
+    """Where the connection was going; None when it was refused (and said so)."""
+    if client in services.dialled:
+        return _refuse(services, sock, client, "loop", "the client is this proxy itself")
+    try:
+        found = await services.provider.identify(sock, client, services.times.identify_seconds)
+    except NotRedirected as error:
+        services.accounts.exception(Cause.NO_REDIRECT_INFO, OnException.CLOSED)
+        return _refuse(services, sock, client, "not_redirected", str(error))
+    except BadPreamble as error:
+        return _refuse(services, sock, client, "bad_preamble", str(error), error.reply)
+    except (RedirectError, OSError) as error:
+        return _refuse(services, sock, client, "no_redirect_info", str(error))
+    problem = services.guard.check(found.info.original_dst)
+    if problem:
+        return _refuse(services, sock, client, "self", problem)
+    return found
+
+
+def _refuse(
+    services: Services,
+    sock: socket.socket,
+    client: Endpoint,
+    reason: str,
+    detail: str,
+    reply: bytes = b"",
+) -> None:
+    services.accounts.refused(client, reason, detail)
+    try:
+        if reply:
+            sock.send(reply)
+            sock.shutdown(socket.SHUT_WR)
+        else:
+            reset_on_close(sock)
+    except OSError:
+        pass  # EPIPE, ECONNRESET: the client is gone already
+    sock.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where to dial, in order; when nowhere: why, and how policy wants the client told."""
+
+    addresses: tuple[Endpoint, ...] = ()
+    failure: DialFailure = DialFailure.DENIED
+    detail: str = ""
+    how: How = How.RESET
+
+
+async def _live(shell: FlowShell, leftover: bytes) -> None:
+    """Authorise, then serve: dial when asked to, sleep otherwise, until the flow is over."""
+    redirect = shell.info.redirect
+    plan = await _plan(shell, redirect.original_dst)
+    told = redirect.explicit or redirect.preamble is not None  # it speaks to a proxy
+    if not plan.addresses and not told:
+        shell.end(plan.how, FlowOutcome.BLOCKED, plan.detail)
+        return
+    await shell.client.attach(shell.services.loop)
+    if leftover:
+        shell.on_data(shell.client.reads, leftover)
+    await _follow(shell, plan)
+    while shell.outcome is None:
+        shell.wake.clear()
+        if shell.target is None:
+            await shell.wake.wait()
+            continue
+        wanted, shell.target = shell.target, None
+        await _follow(shell, await _plan(shell, wanted))
+
+
+async def _plan(shell: FlowShell, wanted: Endpoint) -> _Plan:
+    """Resolve, guard and authorise a destination: every address is judged by itself."""
+    services, info = shell.services, shell.info
+    try:
+        found = await resolve(services.loop, wanted, services.times.connect_seconds)
+    except DialError as error:
+        return _Plan(failure=error.failure, detail=error.detail)
+    name = None if wanted.ip is not None else wanted.host
+    policy, allowed, refusal = services.policies(), [], _Plan()
+    for endpoint in found:
+        info.redirect = replace(info.redirect, original_dst=endpoint, dst_name=name)
+        problem = services.guard.check(endpoint)
+        ruling = None if problem else authorise(policy, info, services.wall, shell.account)
+        if problem:
+            refusal = _Plan(detail=problem)
+        elif ruling is not None:
+            refusal = _Plan(detail=f"blocked by {ruling.rule}", how=_how(ruling))
+        else:
+            allowed.append(endpoint)
+    return replace(refusal, addresses=tuple(allowed))
+
+
+def _how(ruling: Ruling) -> How:
+    action = ruling.action
+    return How.DROP if isinstance(action, ast.Block) and action.how == "drop" else How.RESET
+
+
+async def _follow(shell: FlowShell, plan: _Plan) -> None:
+    """Dial the plan's addresses in order and hand the first that answers to the flow."""
+    if not plan.addresses:
+        shell.failed(plan.failure, plan.detail)
+        return
+    shell.connecting = asyncio.current_task()
+    try:
+        sock = await _dial_first(shell, plan.addresses)
+    except DialError as error:
+        shell.connecting = None
+        shell.failed(error.failure, error.detail)
+        return
+    except asyncio.CancelledError:
+        # The flow ended while we dialled (`FlowShell.end`), or the task itself is cancelled.
+        if shell.outcome is None or _uncancel() > 0:
+            raise
+        return
+    finally:
+        shell.connecting = None
+    await _establish(shell, sock)
+
+
+def _uncancel() -> int:
+    task = asyncio.current_task()
+    return task.uncancel() if task is not None else 0
+
+
+async def _dial_first(shell: FlowShell, addresses: tuple[Endpoint, ...]) -> socket.socket:
+    """Happy path first: addresses in order, the time-out shared among those that are left."""
+    services = shell.services
+    deadline = services.loop.time() + services.times.connect_seconds
+    problem = DialError(DialFailure.UNREACHABLE, "no address")
+    for index, endpoint in enumerate(addresses):
+        info = replace(shell.info.redirect, original_dst=endpoint)
+        share = (deadline - services.loop.time()) / (len(addresses) - index)
+        try:
+            sock = await dial(
+                services.loop,
+                endpoint,
+                partial(services.provider.prepare_upstream, info=info),
+                shell.remember_local,
+                max(share, 0.05),
+            )
+        except DialError as error:
+            problem = error
+        else:
+            shell.info.redirect = info
+            return sock
+    raise problem
+
+
+async def _establish(shell: FlowShell, sock: socket.socket) -> None:
+    services, info = shell.services, shell.info
+    keep_alive(sock)
+    await shell.connected(sock)
+    policy = services.policies()
+    ruling = judge(policy, Layer.FLOW_ESTABLISHED, info, services.wall, shell.account)
+    if ruling is not None and ruling.blocked:
+        shell.end(_how(ruling), FlowOutcome.BLOCKED, f"blocked by {ruling.rule}")

@@ -1,0 +1,44 @@
+"""What a flow borrows from the process. Made once by `service.app`, shared by every flow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from proxy.account.ledger import Accounts
+from proxy.engine.budget import Budget
+from proxy.engine.registration import Registration
+from proxy.flow.hangup import HangupWatch
+from proxy.limits import FlowTimes, StreamConfig
+from proxy.model import Endpoint
+from proxy.policy.ruling import Policy
+from proxy.redirect.guards import SelfGuard
+from proxy.redirect.provider import Provider
+
+if TYPE_CHECKING:
+    from proxy.flow.shell import FlowShell
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`wall` is seconds since the epoch; monotonic time is the loop's.
+
+    `dialled` holds the local addresses of our own upstream sockets: a client that comes
+    from one of them is ourselves, redirected back (a loop).
+    """
+
+    loop: asyncio.AbstractEventLoop
+    provider: Provider
+    guard: SelfGuard
+    policies: Callable[[], Policy]
+    registrations: Sequence[Registration]
+    accounts: Accounts
+    config: StreamConfig
+    times: FlowTimes
+    budget: Budget
+    wall: Callable[[], float]
+    watch: HangupWatch | None
+    flows: set[FlowShell] = field(default_factory=set)
+    dialled: set[Endpoint] = field(default_factory=set)

@@ -1,0 +1,300 @@
+"""The asyncio shell of one flow: feeds the engine, carries out its effects.
+
+It knows sockets and time; it knows nothing of HTTP or of rules. Bytes come in by protocol
+callbacks and are fed at once; the flow's one task (`run.py`) sleeps meanwhile and is woken
+for dialling and for the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from proxy.account.ledger import FlowAccount, FlowOutcome
+from proxy.contract import DialFailure, How, UpstreamConnected, UpstreamFailed
+from proxy.engine import effects as fx
+from proxy.engine.engine import Engine
+from proxy.flow.authorise import judge
+from proxy.flow.services import Services
+from proxy.flow.side import WRITE_HIGH, Hold, Side
+from proxy.flow.stall import Stall
+from proxy.model import Direction, Endpoint, FlowInfo, Layer, Protocol
+
+OUT, IN = Direction.OUTBOUND, Direction.INBOUND
+
+
+class FlowShell:
+    """One flow's engine and its two sides. `outcome` is None while it lives."""
+
+    def __init__(
+        self, services: Services, info: FlowInfo, account: FlowAccount, sock: socket.socket
+    ) -> None:
+        self.services = services
+        self.info = info
+        self.account = account
+        self.outcome: FlowOutcome | None = None
+        self.reason = ""
+        self.wake = asyncio.Event()  #: set when the task has something to do
+        self.target: Endpoint | None = None  #: what the task shall dial
+        self.connecting: asyncio.Task[Any] | None = None  #: the task, while it dials
+        self.client = Side(OUT, self, sock, services.watch)
+        self.upstream: Side | None = None
+        self._engine = Engine(
+            info, services.registrations, services.config, services.budget, services.loop.time
+        )
+        self._pending: list[bytes] = []  # outbound bytes that wait for an upstream
+        self._pending_size = 0
+        self._finish_upstream = False
+        self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
+        self._asks: set[asyncio.Task[None]] = set()
+        self._active = services.loop.time()
+        self._stall = Stall()
+        self._how = How.CLOSE
+        self._local: Endpoint | None = None
+
+    # --- bytes and ends of streams, from the two sides
+
+    def on_data(self, direction: Direction, data: bytes) -> None:
+        self._active = now = self.services.loop.time()
+        self.account.count(direction, len(data))
+        self._apply(self._engine.feed(fx.Data(direction, data), now))
+
+    def on_eof(self, direction: Direction) -> None:
+        self.feed(fx.Disconnect(direction))
+
+    def on_abort(self, direction: Direction, detail: str) -> None:
+        """A RST was read. The other side hears of it from the engine."""
+        if direction is IN:
+            self._drop_upstream()
+        self.feed(fx.Abort(direction))
+        if self.outcome is not None and not self.reason:
+            self.reason = detail
+
+    def on_writable(self, direction: Direction, writable: bool) -> None:
+        """Back-pressure: hold the source of what the sink does not take."""
+        source = self.client if direction is OUT else self.upstream
+        self._stall.change(direction, writable, self.services.loop.time())
+        if source is not None:
+            (source.release if writable else source.hold)(Hold.BACKPRESSURE)
+
+    def on_gone(self) -> None:
+        """A transport ended by itself; the flow ends when neither is left."""
+        if not self.client.alive:
+            self.end(How.CLOSE, FlowOutcome.CLOSED, "client gone")
+
+    # --- the engine
+
+    def feed(self, indication: fx.Indication) -> None:
+        if self.outcome is None:
+            self._apply(self._engine.feed(indication, self.services.loop.time()))
+
+    def _apply(self, effects: list[fx.Effect]) -> None:
+        for effect in effects:
+            _CARRY_OUT[type(effect)](self, effect)
+
+    def _write(self, effect: fx.Write) -> None:
+        if effect.direction is IN:
+            self.client.write(effect.data)
+        elif self.upstream is not None:
+            self.upstream.write(effect.data)
+        else:
+            self._pending.append(effect.data)
+            self._pending_size += len(effect.data)
+            if self._pending_size > WRITE_HIGH:
+                self.client.hold(Hold.NO_UPSTREAM)
+
+    def _splice(self, effect: fx.Splice) -> None:
+        """An offer that is not taken: the bytes are shown to the engine, which lets them pass."""
+
+    def _pause(self, effect: fx.Pause) -> None:
+        source = self.client if effect.direction is OUT else self.upstream
+        if source is not None:
+            source.hold(Hold.ENGINE)
+
+    def _resume(self, effect: fx.Resume) -> None:
+        source = self.client if effect.direction is OUT else self.upstream
+        if source is not None:
+            source.release(Hold.ENGINE)
+
+    def _finish(self, effect: fx.Finish) -> None:
+        if effect.direction is IN:
+            self.client.finish()
+        elif self.upstream is not None:
+            self.upstream.finish()
+        else:
+            self._finish_upstream = True
+        upstream_done = self.upstream.finished if self.upstream else self._finish_upstream
+        if self.client.finished and upstream_done and self.outcome is None:
+            self._set_timer(
+                fx.SetTimer(-1, "linger", self.services.times.linger_seconds)
+            )  # for the peer's FIN; closing on unread bytes would send RST and lose our last ones
+
+    def _set_timer(self, effect: fx.SetTimer) -> None:
+        key = (effect.stage, effect.name)
+        old = self._timers.pop(key, None)
+        if old is not None:
+            old.cancel()
+        if effect.delay is not None:
+            self._timers[key] = self.services.loop.call_later(effect.delay, self._fire, *key)
+
+    def _fire(self, stage: int, name: str) -> None:
+        self._timers.pop((stage, name), None)
+        if stage < 0:
+            self.end(How.CLOSE, FlowOutcome.CLOSED, "closed by us")
+        else:
+            self.feed(fx.StageTimer(stage, name))
+
+    def _emit(self, effect: fx.Emit) -> None:
+        self.account.record(effect.record)
+
+    def _ask(self, effect: fx.Ask) -> None:
+        task = self.services.loop.create_task(self._answer(effect))
+        self._asks.add(task)
+        task.add_done_callback(self._asks.discard)
+
+    async def _answer(self, ask: fx.Ask) -> None:
+        """A question is a function without arguments that returns an awaitable."""
+        value, error = None, None
+        try:
+            async with asyncio.timeout(ask.timeout):
+                value = await cast(Callable[[], Awaitable[object]], ask.question)()
+        except TimeoutError:
+            error = f"no answer within {ask.timeout:g} s"
+        except Exception as problem:  # noqa: BLE001 - foreign code; its exception policy applies
+            error = repr(problem)
+        if self.outcome is None:
+            now = self.services.loop.time()
+            self._apply(self._engine.resume(ask.id, value, error, now))
+
+    def _dial(self, effect: fx.Dial) -> None:
+        self._drop_upstream(politely=True)
+        self._finish_upstream = False
+        self.target = effect.endpoint
+        self.wake.set()
+
+    def _end(self, effect: fx.End) -> None:
+        self.end(effect.how, outcome_of(effect), effect.reason)
+
+    # --- what the flow's task calls
+
+    async def connected(self, sock: socket.socket) -> None:
+        """An upstream is there: what waited goes out, and both sides flow."""
+        side = Side(IN, self, sock, self.services.watch)
+        if self.outcome is not None:
+            side.close()
+            return
+        preamble = self.info.redirect.preamble
+        if preamble is not None and self.upstream is None:
+            self.client.write(preamble.established)
+        self.upstream = side
+        await side.attach(self.services.loop)
+        if self.outcome is not None or self.upstream is not side:
+            side.close()
+            return
+        pending, self._pending, self._pending_size = self._pending, [], 0
+        for data in pending:
+            side.write(data)
+        if self._finish_upstream:
+            side.finish()
+        self.client.release(Hold.NO_UPSTREAM)
+        self.feed(UpstreamConnected())
+
+    def remember_local(self, sock: socket.socket) -> None:
+        """Note our own local address, so that a connection from it is known for a loop."""
+        if self._local is not None:
+            self.services.dialled.discard(self._local)
+        self._local = Endpoint.of(sock.getsockname())
+        self.services.dialled.add(self._local)
+
+    def failed(self, failure: DialFailure, detail: str) -> None:
+        """There is no upstream: callouts may answer, else the flow is reset."""
+        self._pending.clear()
+        preamble = self.info.redirect.preamble
+        if preamble is not None:
+            self.client.write(preamble.refused.get(failure.value, b""))
+            self.end(How.CLOSE, FlowOutcome.FAILED, detail)
+            return
+        self.feed(UpstreamFailed(failure, detail))
+        self.client.release(Hold.NO_UPSTREAM)
+        if self.outcome is not None:
+            self.reason = detail
+
+    def tick(self, now: float) -> None:
+        """Once a second, from the service's sweep: idle and stalled flows end here."""
+        times = self.services.times
+        opaque = self.info.protocol not in (Protocol.HTTP1, Protocol.UNKNOWN)
+        limit = times.opaque_idle_seconds if opaque else times.idle_seconds
+        if self._stall.stuck(now, times.write_seconds, self._unsent):
+            self.end(How.RESET, FlowOutcome.TIMEOUT, "the peer takes no bytes")
+        elif limit and now - self._active > limit:
+            self._active = now
+            self._drop_upstream()
+            self.feed(UpstreamFailed(DialFailure.TIMEOUT, f"nothing moved for {limit:g} s"))
+
+    def end(self, how: How, outcome: FlowOutcome, reason: str) -> None:
+        """The flow is over; the first reason counts. The task does the rest."""
+        if self.outcome is not None:
+            return
+        self.outcome, self.reason, self._how = outcome, reason, how
+        self.wake.set()
+        if self.connecting is not None:
+            self.connecting.cancel()
+
+    def tear_down(self) -> None:
+        """Close everything, explicitly, and write the account. Called exactly once."""
+        if self.outcome is None:
+            self.outcome, self.reason, self._how = FlowOutcome.ERROR, "stopped", How.RESET
+        for handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        for task in self._asks:
+            task.cancel()
+        for effect in self._engine.close(self.reason, self.services.loop.time()):
+            if isinstance(effect, fx.Emit):
+                self.account.record(effect.record)
+        for side in (self.client, self.upstream):
+            if side is not None:
+                _CLOSE[self._how](side)
+        if self._local is not None:
+            self.services.dialled.discard(self._local)
+        services = self.services
+        judge(services.policies(), Layer.ENDPOINT_CLOSURE, self.info, services.wall, self.account)
+        self.account.close(self.outcome, self.reason)
+
+    def _drop_upstream(self, *, politely: bool = False) -> None:
+        side, self.upstream = self.upstream, None
+        if side is not None:
+            (side.close if politely else side.reset)()
+
+    def _unsent(self, direction: Direction) -> int:
+        sink = self.upstream if direction is OUT else self.client
+        return sink.unsent if sink is not None else 0
+
+
+def outcome_of(end: fx.End) -> FlowOutcome:
+    """How the engine ended a flow, in the words of the accounts."""
+    if end.how is How.CLOSE:
+        return FlowOutcome.CLOSED
+    return FlowOutcome.RESET
+
+
+_CLOSE: dict[How, Callable[[Side], None]] = {
+    How.CLOSE: Side.close,
+    How.RESET: Side.reset,
+    How.DROP: Side.vanish,
+}
+
+_CARRY_OUT: dict[type, Callable[[FlowShell, Any], None]] = {
+    fx.Write: FlowShell._write,
+    fx.Splice: FlowShell._splice,
+    fx.Pause: FlowShell._pause,
+    fx.Resume: FlowShell._resume,
+    fx.Finish: FlowShell._finish,
+    fx.SetTimer: FlowShell._set_timer,
+    fx.Emit: FlowShell._emit,
+    fx.Ask: FlowShell._ask,
+    fx.Dial: FlowShell._dial,
+    fx.End: FlowShell._end,
+}
