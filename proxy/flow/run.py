@@ -196,10 +196,14 @@ async def _dial_first(shell: FlowShell, addresses: tuple[Endpoint, ...]) -> sock
 
 
 async def _establish(shell: FlowShell, sock: socket.socket) -> None:
+    """The last connection layer, before any byte goes to the upstream."""
     services, info = shell.services, shell.info
-    keep_alive(sock)
-    await shell.connected(sock)
     policy = services.policies()
     ruling = judge(policy, Layer.FLOW_ESTABLISHED, info, services.wall, shell.account)
     if ruling is not None and ruling.blocked:
+        reset_on_close(sock)
+        sock.close()
         shell.end(_how(ruling), FlowOutcome.BLOCKED, f"blocked by {ruling.rule}")
+        return
+    keep_alive(sock)
+    await shell.connected(sock)

@@ -1,0 +1,256 @@
+"""The process: the one place that wires everything together, starts it and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from typing import Any
+
+from proxy import __version__
+from proxy.account.ledger import Accounts, FlowOutcome
+from proxy.account.metrics import Counters
+from proxy.account.sinks import open_sink
+from proxy.callouts.context import CalloutContext
+from proxy.callouts.protocol import ProtocolStage
+from proxy.contract import Drain, FlowHandle, How, StreamCallout
+from proxy.engine.budget import Budget
+from proxy.engine.registration import Kind, Mode, Registration
+from proxy.errors import SluicegateError
+from proxy.flow.hangup import HangupWatch
+from proxy.flow.services import Services
+from proxy.model import Endpoint
+from proxy.policy.store import PolicyStore, ReloadResult
+from proxy.redirect.guards import SelfGuard
+from proxy.redirect.provider import make_provider
+from proxy.service.admin import AdminServer
+from proxy.service.intake import Intake
+from proxy.service.loops import loop_factory
+from proxy.service.reauthorise import reauthorise
+from proxy.service.sampled import SampledPolicy
+from proxy.settings import Settings
+
+_PROTOCOL_WEIGHT = 0x8000
+_SWEEP_SECONDS = 1.0
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Exit code 0, or 3 when it cannot start."""
+    try:
+        with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
+            runner.run(_serve(settings))
+    except SluicegateError as error:
+        print(f"sluicegate: cannot start: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    service = Service(settings, asyncio.get_running_loop())
+    try:
+        await service.start()
+        print(service.ready_line(), file=sys.stderr, flush=True)
+        await service.stopping.wait()
+        await service.drain()
+    finally:
+        await service.close()
+
+
+class Service:
+    """One worker: start() .. stopping .. drain() .. close()."""
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self._loop = loop
+        self._started = time.time()
+        self._counters = Counters()
+        self._sink = open_sink(settings.events, self._counters)
+        self._accounts = Accounts(self._counters, self._sink, wall=time.time)
+        self._store = PolicyStore(settings.policies_dir(), self._on_reload)
+        self._provider = make_provider(settings.redirect.provider, settings.redirect_options())
+        self._watch = HangupWatch.create(loop)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._last_reload: ReloadResult | None = None
+        self._policy: SampledPolicy | None = None
+        self._intake: Intake | None = None
+        self._admin: AdminServer | None = None
+
+    async def start(self) -> None:
+        """Policies first, then listeners, then the redirect: nothing arrives too early."""
+        self._store.load_initial()
+        listen, admin = self.settings.listen_endpoint(), self.settings.admin_endpoint()
+        self._services = self._make_services(SelfGuard([listen, admin]))
+        self._intake = Intake(self._services, self._counters, self.settings.flow_limit())
+        self._intake.open(listen, also_v6=self._provider.name == "nft")
+        self._admin = self._make_admin(admin)
+        await self._admin.start()
+        self._provider.install()
+        self._intake.start()
+        self._tasks = [
+            self._loop.create_task(self._store.watch()),
+            self._loop.create_task(self._sweep()),
+        ]
+        self._on_signals()
+        self._accounts.service_event("SERVICE_START", version=__version__)
+
+    def ready_line(self) -> str:
+        store = self._store.current
+        listen = ", ".join(str(endpoint) for endpoint in self._intake_endpoints())
+        admin = self._admin.endpoint if self._admin else ""
+        return (
+            f"sluicegate {__version__} ready: listening on {listen} ({self._provider.name}), "
+            f"admin http://{admin}, generation {store.number} with {store.rules} rules"
+        )
+
+    async def drain(self) -> None:
+        """No new connections; exchanges in work may finish until the drain limit."""
+        self._provider.remove()
+        if self._intake is not None:
+            self._intake.close()
+        for flow in list(self._services.flows):
+            flow.feed(Drain())
+        deadline = self._loop.time() + self._services.times.drain_seconds
+        while self._services.flows and self._loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for flow in list(self._services.flows):
+            flow.end(How.RESET, FlowOutcome.DRAINED, "the service stopped")
+
+    async def close(self) -> None:
+        """Give everything back, whatever had been started."""
+        self._provider.remove()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._intake is not None:
+            await self._intake.finish()
+        if self._admin is not None:
+            await self._admin.stop()
+        if self._watch is not None:
+            self._watch.close()
+        self._accounts.service_event("SERVICE_STOP", version=__version__)
+        if self._sink is not None:
+            self._sink.close()
+
+    def status(self) -> dict[str, Any]:
+        """What `sluicegate status` shows."""
+        generation, last = self._store.current, self._last_reload
+        return {
+            "version": __version__,
+            "uptime_seconds": round(time.time() - self._started, 3),
+            "state": "draining" if self.stopping.is_set() else "ready",
+            "listen": [str(endpoint) for endpoint in self._intake_endpoints()],
+            "provider": self._provider.name,
+            "loop": type(self._loop).__module__,
+            "flows_open": len(self._services.flows),
+            "buffered_bytes": self._services.budget.held,
+            "policies": str(self.settings.policies_dir()),
+            "generation": generation.number,
+            "rules": generation.rules,
+            "policy_names": list(generation.policies),
+            "last_reload": _describe(last) if last is not None else None,
+        }
+
+    async def reload(self) -> dict[str, Any]:
+        """The admin endpoint's and SIGHUP's reload."""
+        return _describe(await self._store.reload("admin"))
+
+    def _make_services(self, guard: SelfGuard) -> Services:
+        config = self.settings.stream_config()
+
+        def make_protocol_stage(flow: FlowHandle) -> StreamCallout:
+            return ProtocolStage(CalloutContext(flow, config, self._current_policy, time.time))
+
+        stage = Registration(
+            name="protocol",
+            weight=_PROTOCOL_WEIGHT,
+            kind=Kind.TERMINATING,
+            mode=Mode.INLINE,
+            make=make_protocol_stage,
+        )
+        return Services(
+            loop=self._loop,
+            provider=self._provider,
+            guard=guard,
+            policies=self._current_policy,
+            registrations=(stage,),
+            accounts=self._accounts,
+            config=config,
+            times=self.settings.flow_times(),
+            budget=Budget(config.limits.process_buffer),
+            wall=time.time,
+            watch=self._watch,
+        )
+
+    def _make_admin(self, endpoint: Endpoint) -> AdminServer:
+        return AdminServer(
+            endpoint,
+            metrics=self._counters,
+            status=self.status,
+            reload=self.reload,
+            ready=lambda: not self.stopping.is_set(),
+            token=self.settings.admin_token(),
+        )
+
+    def _current_policy(self) -> SampledPolicy:
+        generation = self._store.current
+        if self._policy is None or self._policy.number != generation.number:
+            self._policy = SampledPolicy(generation, self._counters.observe_decision)
+            self._counters.set_rules(generation.rule_ids)
+        return self._policy
+
+    def _on_reload(self, result: ReloadResult) -> None:
+        """A reload has ended, well or not: say so, and look again at flows that are open."""
+        before, self._last_reload = self._last_reload, result
+        self._accounts.reloaded(result)
+        for problem in result.problems:
+            print(f"sluicegate: policy not taken: {problem}", file=sys.stderr, flush=True)
+        if result.ok and before is not None and result.changed:
+            reauthorise(self._services, self._store.current.on_reload)
+
+    def _on_signals(self) -> None:
+        if sys.platform == "win32":
+            return  # no loop signal handlers there; the service host calls stop and reload
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stopping.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    def _on_hangup(self) -> None:
+        if self._sink is not None:
+            self._sink.reopen()
+        task = self._loop.create_task(self._reload_quietly())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _reload_quietly(self) -> None:
+        await self._store.reload("SIGHUP")
+
+    async def _sweep(self) -> None:
+        """Once a second: idle and stalled flows, and how late the loop is."""
+        due = self._loop.time() + _SWEEP_SECONDS
+        while True:
+            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            now = self._loop.time()
+            self._counters.observe_loop_lag(max(0.0, now - due))
+            self._counters.buffered_bytes = self._services.budget.held
+            for flow in list(self._services.flows):
+                flow.tick(now)
+            due = self._loop.time() + _SWEEP_SECONDS
+
+    def _intake_endpoints(self) -> list[Endpoint]:
+        return self._intake.endpoints if self._intake is not None else []
+
+
+def _describe(result: ReloadResult) -> dict[str, Any]:
+    """A reload as JSON."""
+    return {
+        "ok": result.ok,
+        "generation": result.generation,
+        "reason": result.reason,
+        "changed": result.changed,
+        "rules": result.rules,
+        "seconds": round(result.seconds, 6),
+        "at": result.wall,
+        "problems": [str(problem) for problem in result.problems],
+    }

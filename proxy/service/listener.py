@@ -1,0 +1,96 @@
+"""Our own listening sockets and accept loop.
+
+Accepting by hand keeps the socket ours until the flow hands it to the loop: redirect
+providers ask the kernel about it. At the descriptor limit accepting pauses and tries again,
+instead of spinning on EMFILE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+from proxy.errors import StartError
+from proxy.model import Endpoint
+
+_BACKLOG = 4096
+_PER_WAKE = 64  #: connections taken per readiness, so that a flood cannot starve the loop
+_PAUSE_SECONDS = 0.25
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def open_listener(endpoint: Endpoint) -> socket.socket:
+    """A listening non-blocking socket; `[::]` takes IPv4 too. Raises StartError."""
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(endpoint.host != "::"))
+        sock.setblocking(False)
+        sock.bind((endpoint.host, endpoint.port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StartError(
+            f"cannot listen on {endpoint}: {error.strerror}; "
+            f"choose another address with --listen, or end what holds it"
+        ) from error
+    return sock
+
+
+class Listener:
+    """Accepts on every socket until closed; `accepted` must not block."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: list[socket.socket],
+        accepted: Callable[[socket.socket, Endpoint], None],
+        count_error: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._sockets = sockets
+        self._accepted = accepted
+        self._count_error = count_error
+        self._retries: set[asyncio.TimerHandle] = set()
+
+    def start(self) -> None:
+        for sock in self._sockets:
+            self._loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def close(self) -> None:
+        """Stop listening: from now on connects are refused by the kernel."""
+        for handle in self._retries:
+            handle.cancel()
+        for sock in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        self._sockets = []
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_PER_WAKE):
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._count_error()
+                if error.errno in _EXHAUSTED:
+                    self._pause(listening)
+                    return
+                continue  # ECONNABORTED and network errors of that one connection, accept(2)
+            sock.setblocking(False)
+            self._accepted(sock, Endpoint.of(address))
+
+    def _pause(self, listening: socket.socket) -> None:
+        self._loop.remove_reader(listening.fileno())
+        handle = self._loop.call_later(_PAUSE_SECONDS, self._go_on, listening)
+        self._retries.add(handle)
+
+    def _go_on(self, listening: socket.socket) -> None:
+        self._retries = {handle for handle in self._retries if not handle.cancelled()}
+        if listening.fileno() >= 0:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
