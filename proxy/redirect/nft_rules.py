@@ -1,0 +1,96 @@
+"""The nftables ruleset of a redirect, as one line of nft's own language. Pure.
+
+One line is one transaction, for `nft -f -` and for `nft -i` alike. The native language and
+not JSON: nft 1.0.6 (Debian 12) silently ignores a table's flags in JSON and knows no `socket
+cgroupv2` there. Only numbers, canonical addresses and names that `RedirectOptions` has
+checked are written into it. Follows nft(8).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from proxy.redirect.options import OnCrash, RedirectOptions
+
+_BEFORE_FILTERS = -100  # NF_IP_PRI_NAT_DST, nft(8) "dstnat"
+_LINK_LOCAL = "fe80::/10"  # RFC 4291 2.4: says nothing without an interface, so not dialled
+
+
+def table_line(options: RedirectOptions, cgroup_level: int = 0, cgroup_root: str = "") -> str:
+    """Our table, which redirects to `options.listen.port`. `clear_line` goes before it.
+
+    `cgroup_root` is where cgroup v2 is mounted below /sys/fs/cgroup ("" or "unified/", hybrid);
+    `cgroup_level` the depth of `options.cgroup`.
+    """
+    chains = []
+    scope = _scope(options, cgroup_level, cgroup_root)
+    if options.output:
+        chains.append(_chain("output", options, scope))
+    if options.prerouting:
+        names = ", ".join(f'"{name}"' for name in options.prerouting)
+        chains.append(_chain("prerouting", options, [f"iifname != {{ {names} }} return"]))
+    flags = "flags owner; " if options.on_crash is OnCrash.OPEN else ""
+    table = f"table inet {options.table}"
+    return f"{table} {{ {flags}{'; '.join(chains)}; }}"
+
+
+def clear_line(table: str, *, owned: bool) -> str:
+    """Remove a table: one that this nft process owns, or a plain one, be it there or not."""
+    # The kernel refuses `add` without `flags owner` for a table that has an owner.
+    return (
+        f"delete table inet {table}"
+        if owned
+        else f"add table inet {table}; delete table inet {table}"
+    )
+
+
+def _scope(options: RedirectOptions, cgroup_level: int, cgroup_root: str) -> list[str]:
+    """Whose connections: rules that let everybody else's go."""
+    rules = []
+    if options.uid is not None:
+        rules.append(f"meta skuid != {options.uid} return")
+    if options.cgroup is not None:
+        path = f'"{cgroup_root}{options.cgroup}"'
+        rules.append(f"socket cgroupv2 level {cgroup_level} != {path} return")
+    return rules
+
+
+def _chain(hook: str, options: RedirectOptions, scope: list[str]) -> str:
+    ports = ", ".join(str(ports) for ports in options.ports)
+    rules = [
+        f"meta mark {options.mark} return",  # our own upstream sockets
+        *scope,
+        f"ip6 daddr {_LINK_LOCAL} return",
+        _own_addresses(options),
+        *_excluded(options),
+        f"tcp dport {{ {ports} }} redirect to :{options.listen.port}",
+    ]
+    head = f"type nat hook {hook} priority {_BEFORE_FILTERS}; policy accept;"
+    return f"chain {hook} {{ {head} {'; '.join(rules)}; }}"
+
+
+def _own_addresses(options: RedirectOptions) -> str:
+    """This machine's own addresses (127/8 and ::1 are among them), or our ports there."""
+    if not options.include_loopback:
+        return "fib daddr type local return"
+    own = {options.listen.port}
+    if options.admin is not None:
+        own.add(options.admin.port)
+    ports = ", ".join(str(port) for port in sorted(own))
+    return f"fib daddr type local tcp dport {{ {ports} }} return"
+
+
+def _excluded(options: RedirectOptions) -> list[str]:
+    """CIDRs by family, merged (an nft interval set refuses overlaps), and unwanted families."""
+    rules = []
+    networks = [ipaddress.ip_network(cidr, strict=False) for cidr in options.exclude]
+    four = ipaddress.collapse_addresses(n for n in networks if n.version == 4)
+    six = ipaddress.collapse_addresses(n for n in networks if n.version == 6)
+    for family, merged in (("ip", list(four)), ("ip6", list(six))):
+        if merged:
+            rules.append(f"{family} daddr {{ {', '.join(map(str, merged))} }} return")
+    if not options.ipv4:
+        rules.append("meta nfproto ipv4 return")
+    if not options.ipv6:
+        rules.append("meta nfproto ipv6 return")
+    return rules

@@ -1,0 +1,113 @@
+"""What a redirect provider is told: where to listen, what to capture, what to leave alone.
+
+Plain frozen data, checked when it is made. `settings` builds one; the scope defaults are a
+machine-wide redirect's: named TCP ports, loopback and our own endpoints excluded.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from proxy.errors import RedirectError
+from proxy.model import Endpoint
+
+DEFAULT_MARK = 0x5347  #: "SG"; SO_MARK of our own upstream sockets
+
+_TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # IFNAMSIZ is 16 with the final NUL
+_CGROUP = re.compile(r"[A-Za-z0-9_.:@-]+(/[A-Za-z0-9_.:@-]+)*")
+
+
+class OnCrash(enum.StrEnum):
+    """What a redirect does when the proxy dies without taking it down."""
+
+    OPEN = "open"  #: it vanishes with the process: connections go out uninspected
+    CLOSED = "closed"  #: it stays: captured connections fail until the proxy is back
+
+
+class Unredirected(enum.StrEnum):
+    """What becomes of a client that connected to the listener by itself."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"  #: served as by `static` when an upstream is set, else as by `explicit`
+
+
+class PortRange(NamedTuple):
+    """TCP ports, both ends included."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, value: int | str) -> PortRange:
+        """From 80, "80" or "8000-8100". Raises ValueError with what was expected."""
+        first, _, last = str(value).partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            found = cls(int(first), int(last or first))
+            if 1 <= found.first <= found.last <= 65535:
+                return found
+        raise ValueError(f"{value!r} is not a TCP port (1-65535) or a range such as 8000-8100")
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+#: Mail submission, HTTP and its usual alternates, TLS.
+DEFAULT_PORTS = tuple(PortRange(port, port) for port in (25, 80, 443, 587, 8000, 8080))
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectOptions:
+    """Everything a provider may need; each provider uses its part. Raises RedirectError."""
+
+    listen: Endpoint
+    admin: Endpoint | None = None
+    upstream: Endpoint | None = None  #: `static`, and `unredirected: allow`
+    unredirected: Unredirected = Unredirected.REFUSE
+    on_crash: OnCrash = OnCrash.CLOSED
+    mark: int = DEFAULT_MARK
+    ports: tuple[PortRange, ...] = DEFAULT_PORTS
+    ipv4: bool = True
+    ipv6: bool = True
+    exclude: tuple[str, ...] = ()  #: CIDRs that are never captured
+    include_loopback: bool = False  #: capture connections to this machine's own addresses too
+    uid: int | None = None  #: only connections made by this user
+    cgroup: str | None = None  #: only connections made in this cgroup v2 path (and below)
+    output: bool = True  #: connections made on this machine
+    prerouting: tuple[str, ...] = ()  #: connections that arrive on these interfaces (a router)
+    nft_table: str = ""  #: empty: sluicegate_<listener's port>
+
+    def __post_init__(self) -> None:
+        for cidr in self.exclude:
+            _check_cidr(cidr)
+        for interface in self.prerouting:
+            _check(_INTERFACE, interface, "an interface name")
+        if self.cgroup is not None:
+            _check(_CGROUP, self.cgroup, "a cgroup v2 path such as system.slice/app.service")
+        if self.nft_table:
+            _check(_TABLE_NAME, self.nft_table, "a table name (letters, digits, _)")
+        if not 0 < self.mark < 2**32:
+            raise RedirectError(f"mark {self.mark} is not within 1..0xffffffff")
+
+    @property
+    def table(self) -> str:
+        """The nftables table's name, one per listener, so that two proxies live side by side."""
+        return self.nft_table or f"sluicegate_{self.listen.port}"
+
+
+def _check(pattern: re.Pattern[str], value: str, expected: str) -> None:
+    # These values are written into an nft script: nothing but names may get there.
+    parts = value.split("/")
+    if not pattern.fullmatch(value) or "." in parts or ".." in parts:
+        raise RedirectError(f"{value!r} is not {expected}")
+
+
+def _check_cidr(cidr: str) -> None:
+    try:
+        ipaddress.ip_network(cidr, strict=False)
+    except ValueError as error:
+        raise RedirectError(f"exclude: {cidr!r} is not a network: {error}") from None
