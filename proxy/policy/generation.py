@@ -1,0 +1,175 @@
+"""A generation: all policies of one moment, compiled, immutable, and asked for rulings.
+
+Two ways of deciding. At the connection layers sublayers are arbitrated as WFP does
+(`proxy.policy.arbitration`). Everywhere else the rules are one sequence: edits, tags and logs
+accumulate, the first permit, block or redirect ends it. In both, a shadow rule that applies is
+recorded, and nothing else: evaluation goes on as if it were not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from proxy.anomalies import ANOMALIES
+from proxy.model import Layer, Protocol
+from proxy.policy.arbitration import Action, Outcome, arbitrate
+from proxy.policy.ast import OnReload
+from proxy.policy.extract import Scope
+from proxy.policy.facts import Facts
+from proxy.policy.globs import Matcher
+from proxy.policy.index import Candidates
+from proxy.policy.rules import CompiledRule
+from proxy.policy.ruling import PlannedEdit, RuleVerdict, Ruling
+from proxy.records import Decided
+
+ARBITRATED = frozenset({Layer.CONNECT_REDIRECT, Layer.AUTH_CONNECT})
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRules:
+    """The rules of one layer in the order of evaluation, and how to find those that matter."""
+
+    rules: tuple[CompiledRule, ...]
+    candidates: Candidates
+    fields: frozenset[str]  #: fields that any of them tests
+    default: Ruling  #: when no rule applies
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Implements `proxy.policy.ruling.Policy`."""
+
+    number: int
+    policies: tuple[str, ...]
+    rule_ids: tuple[str, ...]  #: in the order of files and positions
+    on_reload: OnReload
+    wants_banner: bool  #: an enforcing rule injects one
+    protocols: frozenset[Protocol]  #: with enforcing rules of their own layers
+    layers: dict[Layer, LayerRules]
+    anomalies: tuple[tuple[Matcher, str], ...]  #: the first that matches decides
+
+    @property
+    def rules(self) -> int:
+        """How many rules there are."""
+        return len(self.rule_ids)
+
+    def wants(self, layer: Layer) -> bool:
+        return layer in self.layers
+
+    def wants_field(self, layer: Layer, field: str) -> bool:
+        rules = self.layers.get(layer)
+        return rules is not None and field in rules.fields
+
+    def anomaly_action(self, anomaly: str) -> str:
+        """What the last entry that names it says; without one the anomaly's own default."""
+        for matches, action in self.anomalies:
+            if matches(anomaly):
+                return action
+        known = ANOMALIES.get(anomaly)
+        return known.default if known is not None else "refuse"
+
+    def decide(self, layer: Layer, facts: Facts) -> Ruling:
+        rules = self.layers.get(layer)
+        if rules is None:
+            return Ruling(layer=layer, verdict=RuleVerdict.PERMIT)
+        scope = Scope(layer, facts)
+        if layer in ARBITRATED:
+            return decide_by_sublayers(rules, scope)
+        return decide_in_order(rules, scope)
+
+
+def decide_in_order(layer: LayerRules, scope: Scope) -> Ruling:
+    """The rules as one sequence."""
+    hits: list[Decided] = []
+    edits: list[PlannedEdit] = []
+    final: CompiledRule | None = None
+    rules = layer.rules
+    for position in layer.candidates.positions(scope):
+        rule = rules[position]
+        if not rule.applies(scope):
+            continue
+        hits.append(rule.acted)
+        if rule.shadow:
+            continue
+        if rule.tags:
+            scope.tags.extend(rule.tags)
+        edits.extend(rule.edits)
+        if rule.verdict is not None:
+            final = rule
+            break
+    if not hits:
+        return layer.default
+    return _ruling(scope, final, edits, hits)
+
+
+def _ruling(
+    scope: Scope, final: CompiledRule | None, edits: list[PlannedEdit], hits: list[Decided]
+) -> Ruling:
+    verdict = final.verdict if final is not None else None
+    passes = verdict is None or verdict is RuleVerdict.PERMIT
+    return Ruling(
+        layer=scope.layer,
+        verdict=verdict or RuleVerdict.PERMIT,
+        rule=final.id if final is not None else None,
+        action=final.action if final is not None else None,
+        hard=final.hard if final is not None else False,
+        edits=tuple(edits) if passes else (),  # a message that does not pass is not edited
+        tags=tuple(dict.fromkeys(scope.tags)),
+        hits=tuple(hits),
+    )
+
+
+@dataclass(slots=True)
+class _Standing:
+    """The action that stands while sublayers are evaluated, and who said it."""
+
+    action: Action | None = None
+    rule: CompiledRule | None = None
+    veto: bool = False
+    against: str = ""  #: the rule whose hard permit was vetoed
+
+    def hear(self, rule: CompiledRule) -> None:
+        says = Action.of(blocks=rule.verdict is RuleVerdict.BLOCK, hard=rule.hard)
+        outcome = arbitrate(self.action, says)
+        if outcome is Outcome.STAYS:
+            return
+        if outcome is Outcome.VETO and self.rule is not None:
+            self.veto, self.against = True, self.rule.id
+        self.action, self.rule = says, rule
+
+
+def decide_by_sublayers(layer: LayerRules, scope: Scope) -> Ruling:
+    """All sublayers, each up to its first rule that permits or blocks."""
+    standing = _Standing()
+    acted: list[CompiledRule] = []
+    settled = -1  # the sublayer that has given its action
+    rules = layer.rules
+    for position in layer.candidates.positions(scope):
+        rule = rules[position]
+        if rule.group == settled or not rule.applies(scope):
+            continue
+        acted.append(rule)
+        if rule.shadow:
+            continue
+        scope.tags.extend(rule.tags)
+        if rule.verdict is not None:
+            settled = rule.group
+            standing.hear(rule)
+    if not acted:
+        return layer.default
+    hits = [hit for rule in acted if (hit := _hit(rule, standing)) is not None]
+    ruling = _ruling(scope, standing.rule, [], hits)
+    return replace(ruling, veto=True) if standing.veto else ruling
+
+
+def _hit(rule: CompiledRule, standing: _Standing) -> Decided | None:
+    """A rule whose verdict was overridden is recorded for what else it did, if anything."""
+    if rule.shadow or rule.verdict is None:
+        return rule.acted
+    if rule is not standing.rule:
+        return rule.also
+    if not standing.veto:
+        return rule.acted
+    detail = f"against the hard permit of {standing.against}"
+    said = rule.acted.detail
+    return replace(rule.acted, veto=True, detail=f"{said}; {detail}" if said else detail)

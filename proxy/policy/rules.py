@@ -1,0 +1,179 @@
+"""A rule compiled: when it applies, and everything it says, prepared once.
+
+What a rule leaves behind (`Decided`) never changes within a generation, so it is built here
+and shared by all decisions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.model import Layer
+from proxy.policy import ast
+from proxy.policy.extract import Scope
+from proxy.policy.match import Predicate
+from proxy.policy.ruling import PlannedEdit, RuleVerdict
+from proxy.records import Decided
+
+Terminal = ast.Permit | ast.Block | ast.Redirect
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """One rule of a layer. `acted` is its record; `also` the record without the verdict.
+
+    `also` is used where the rule's verdict was overridden but its tags or message stand; it is
+    None for a rule that has nothing but a verdict. `group` numbers the sublayer, the weightiest
+    first.
+    """
+
+    id: str
+    group: int
+    when: Predicate | None
+    unless: Predicate | None
+    shadow: bool
+    denies: bool
+    verdict: RuleVerdict | None
+    action: Terminal | None
+    hard: bool
+    edits: tuple[PlannedEdit, ...]
+    tags: tuple[str, ...]
+    acted: Decided
+    also: Decided | None
+
+    def applies(self, scope: Scope) -> bool:
+        """`when` and not `unless`; unknown counts as yes for a rule that denies."""
+        when, unless = self.when, self.unless
+        value = True if when is None else when(scope)
+        if value is False:
+            return False
+        if unless is not None:
+            excepted = unless(scope)
+            if excepted:
+                return False
+            if excepted is None:
+                value = None
+        return self.denies if value is None else True
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a rule comes from, as its records say it."""
+
+    policy: str
+    generation: int
+
+
+def build_rule(
+    rule: ast.Rule,
+    when: Predicate | None,
+    unless: Predicate | None,
+    group: int,
+    origin: Origin,
+) -> CompiledRule:
+    """The compiled rule. Its actions were checked (`problems_of_actions`)."""
+    terminal = next((a for a in rule.then if isinstance(a, ast.TERMINAL)), None)
+    edits = tuple(PlannedEdit(a, rule.id) for a in rule.then if isinstance(a, _EDITS))
+    tags = tuple(tag for a in rule.then if isinstance(a, ast.Tag) for tag in a.tags)
+    logs = any(isinstance(a, ast.Log) for a in rule.then)
+    verdict = _verdict(terminal)
+    lesser = "edit" if edits else "tag" if tags else "log"
+    strongest = verdict.value if verdict is not None else lesser
+    return CompiledRule(
+        id=rule.id,
+        group=group,
+        when=when,
+        unless=unless,
+        shadow=rule.shadow,
+        denies=isinstance(terminal, ast.Block),
+        verdict=verdict,
+        action=terminal,
+        hard=terminal is not None and not isinstance(terminal, ast.Redirect) and terminal.hard,
+        edits=edits,
+        tags=tags,
+        acted=_decided(rule, strongest, origin),
+        also=_decided(rule, lesser, origin) if edits or tags or logs else None,
+    )
+
+
+_EDITS = (ast.Headers, ast.RewriteUrl, ast.InjectBanner)
+
+
+def _verdict(terminal: Terminal | None) -> RuleVerdict | None:
+    match terminal:
+        case ast.Permit():
+            return RuleVerdict.PERMIT
+        case ast.Block():
+            return RuleVerdict.BLOCK
+        case ast.Redirect():
+            return RuleVerdict.REDIRECT
+        case None:
+            return None
+
+
+def _decided(rule: ast.Rule, verdict: str, origin: Origin) -> Decided:
+    tags = [tag for a in rule.then if isinstance(a, ast.Tag) for tag in a.tags]
+    return Decided(
+        layer=rule.layer,
+        verdict=verdict,
+        rule=rule.id,
+        policy=origin.policy,
+        generation=origin.generation,
+        sublayer=rule.sublayer,
+        severity=rule.severity,
+        tags=tuple(dict.fromkeys((*rule.tags, *tags))),
+        shadow=rule.shadow,
+        detail=_would(rule) if rule.shadow else _message(rule),
+    )
+
+
+def _message(rule: ast.Rule) -> str:
+    return "; ".join(a.message for a in rule.then if isinstance(a, ast.Log) and a.message)
+
+
+def _would(rule: ast.Rule) -> str:
+    """What a shadow rule would have done, in words."""
+    return "would " + ", ".join(_in_words(action, rule.layer) for action in rule.then)
+
+
+def _in_words(action: ast.Action, layer: Layer) -> str:
+    match action:
+        case ast.Permit():
+            return "permit"
+        case ast.Block():
+            page = action.how == "page" and layer in HTTP
+            return f"block with status {action.status}" if page else f"block by {action.how}"
+        case ast.Redirect():
+            return f"redirect to {action.to} ({action.status})"
+        case ast.Headers():
+            return "edit headers"
+        case ast.RewriteUrl():
+            return "rewrite the url"
+        case ast.InjectBanner():
+            return "inject a banner"
+        case ast.Tag():
+            return f"tag {', '.join(action.tags)}"
+        case ast.Log():
+            return f"log {action.message!r}" if action.message else "log"
+
+
+HTTP = frozenset({Layer.HTTP_REQUEST, Layer.HTTP_RESPONSE})
+_LAYERS_OF: tuple[tuple[type[ast.Action], frozenset[Layer]], ...] = (
+    (ast.Redirect, HTTP),
+    (ast.Headers, HTTP),
+    (ast.RewriteUrl, frozenset({Layer.HTTP_REQUEST})),
+    (ast.InjectBanner, frozenset({Layer.HTTP_RESPONSE})),
+)
+
+
+def problems_of_actions(rule: ast.Rule) -> list[str]:
+    """What is wrong with a rule's actions; empty when nothing is."""
+    problems = []
+    if not rule.then:
+        problems.append(f"rule {rule.id!r} does nothing")
+    if sum(isinstance(action, ast.TERMINAL) for action in rule.then) > 1:
+        problems.append(f"rule {rule.id!r} has more than one of permit, block and redirect")
+    for kind, layers in _LAYERS_OF:
+        if rule.layer not in layers and any(isinstance(a, kind) for a in rule.then):
+            problems.append(f"{kind.__name__} is not possible at {rule.layer.value}")
+    return problems
