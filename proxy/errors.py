@@ -7,6 +7,7 @@
     ├── RedirectError        a provider cannot be installed or does not work here
     │   ├── NotRedirected    the client connected to the listener directly
     │   └── BadPreamble      what an explicit client sent first is not understood
+    ├── AdminError           the admin endpoint of a running service cannot be asked
     └── StartError           the service cannot start (exit code 3)
 
 Each message says what happened, where, and what the user can do. Hostile bytes are never an
@@ -69,6 +70,10 @@ class BadPreamble(RedirectError):
     def __init__(self, message: str, reply: bytes = b"") -> None:
         self.reply = reply
         super().__init__(message)
+
+
+class AdminError(SluicegateError):
+    """The admin endpoint did not answer, or not as Sluicegate does."""
 
 
 class StartError(SluicegateError):

@@ -8,7 +8,7 @@ a bounded queue, counters are integers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from proxy.account import events as ev
@@ -81,8 +81,6 @@ class Accounts:
         self.wall = wall
         self.clock = clock
         self.builders = ev.builders(queries)
-        if events is not None:
-            counters.events_dropped = lambda: events.dropped
 
     def open_flow(self, info: FlowInfo) -> FlowAccount:
         self.counters.flows_open += 1
@@ -109,10 +107,9 @@ class Accounts:
             record = ExceptionApplied(cause, action, detail=detail)
             self.events.put(ev.exception(self.wall(), {}, record))
 
-    def reloaded(self, result: Reloaded, rule_ids: Iterable[str] = ()) -> None:
-        """A reload has succeeded or failed; `rule_ids` of the generation now in force."""
+    def reloaded(self, result: Reloaded) -> None:
+        """A reload has succeeded or failed."""
         self.counters.reloaded(result.ok, result.generation, result.wall)
-        self.counters.set_rules(rule_ids)
         if self.events is None:
             return
         event = ev.event(

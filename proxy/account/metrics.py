@@ -78,6 +78,7 @@ class Counters:
     def __init__(self) -> None:
         self.flows_open = 0
         self.accept_errors = 0
+        self.buffered_bytes = 0  #: set by the service's sweep
         self.bytes = [0, 0]  #: by Direction
         self.flows = {(p.value, o.value): 0 for p in Protocol for o in FlowOutcome}
         self.exchanges = {(Protocol.HTTP1.value, outcome): 0 for outcome in EXCHANGE_OUTCOMES}
@@ -96,7 +97,8 @@ class Counters:
         )
         self.loop_lag_seconds = Histogram((0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0))
         self.events_dropped: Callable[[], int] = int  #: read at scrape
-        self.buffered_bytes: Callable[[], int] = int  #: read at scrape
+        self.observe_decision = self.decision_seconds.observe  #: takes seconds
+        self.observe_loop_lag = self.loop_lag_seconds.observe  #: takes seconds
         self._rules: dict[str, str] = {}
         self._registry = _registry(self)
 
@@ -225,7 +227,7 @@ class _SluicegateCollector(Collector):
         )
         yield _one("sluicegate_detected", "Flows recognised.", "protocol", c.detected)
         yield GaugeMetricFamily(
-            "sluicegate_buffered_bytes", "Bytes held for callouts.", c.buffered_bytes()
+            "sluicegate_buffered_bytes", "Bytes held for callouts.", c.buffered_bytes
         )
         yield c.loop_lag_seconds.family(
             "sluicegate_loop_lag_seconds", "How late the event loop ran a timer."

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from proxy.account.metrics import Counters
 from proxy.errors import StartError
 
 QUEUE_RECORDS = 10_000
@@ -51,14 +52,18 @@ class EventSink(Protocol):
         """Write what is queued, for at most `timeout` seconds; the rest counts as dropped."""
 
 
-def open_sink(target: str | None, capacity: int = QUEUE_RECORDS) -> EventSink | None:
+def open_sink(target: str | None, counters: Counters) -> EventSink | None:
     """`-` is standard output, anything else a path; None or empty: no events.
+
+    What the sink drops shows in `counters`.
 
     Raises StartError when the file cannot be opened.
     """
     if not target:
         return None
-    return StdoutSink(capacity) if target == "-" else FileSink(target, capacity)
+    sink = StdoutSink() if target == "-" else FileSink(target)
+    counters.events_dropped = lambda: sink.dropped
+    return sink
 
 
 class MemorySink:
