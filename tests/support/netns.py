@@ -151,6 +151,10 @@ def link(left: Namespace, right: Namespace, name: str, nets: tuple[str, ...]) ->
     for space in (left, right):
         space.sysctl(f"net.ipv6.conf.{name}.accept_dad", 0)
         _ip(f"-n {space.name} link set {name} up")
+    for space in (left, right):
+        # Asking makes the kernel take note of the carrier now and not within a second (since
+        # Linux 6.9); until then IPv6 answers no neighbour solicitation.
+        _ip(f"-n {space.name} link show dev {name}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,409 @@
+"""nftables redirects on the real kernel, in namespaces of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import NotRedirected, RedirectError
+from proxy.model import Endpoint, RedirectInfo
+from proxy.redirect.nft import NftProvider
+from proxy.redirect.options import OnCrash, PortRange, RedirectOptions, Unredirected
+from tests.support.netns import Lab, Namespace, lab, needs_netns
+
+pytestmark = needs_netns()
+
+PORT = 8080
+OPTIONS = RedirectOptions(listen=Endpoint("127.0.0.1", PORT))
+GATEWAY = replace(
+    OPTIONS, listen=Endpoint("::", PORT), output=False, prerouting=("inside",)
+)
+
+
+@pytest.fixture(scope="module")
+def _lab() -> Iterator[Lab]:
+    with lab() as net:
+        yield net
+
+
+@pytest.fixture
+def net(_lab: Lab) -> Iterator[Lab]:
+    """Every test leaves the namespaces without a rule."""
+    yield _lab
+    assert [space.ruleset() for space in _lab.all] == ["", "", ""]
+
+
+@contextlib.contextmanager
+def listening(space: Namespace, host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket in `space`; "::" takes IPv4 too."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = space.call(
+        socket.create_server, (host, port), family=family, dualstack_ipv6=host == "::"
+    )
+    sock.settimeout(5)
+    with sock:
+        yield sock
+
+
+@contextlib.contextmanager
+def installed(space: Namespace, options: RedirectOptions) -> Iterator[NftProvider]:
+    provider = NftProvider(options)
+    space.call(provider.install)
+    try:
+        yield provider
+    finally:
+        space.call(provider.remove)
+
+
+def connect(space: Namespace, host: str, port: int, mark: int = 0) -> socket.socket:
+    def inside() -> socket.socket:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.settimeout(5)
+        try:
+            if mark:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            sock.connect((host, port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    return space.call(inside)
+
+
+async def arrives(
+    provider: NftProvider, space: Namespace, listener: socket.socket, host: str, port: int
+) -> Endpoint:
+    """Connect, take the connection at `listener`, and say where it was going."""
+    with connect(space, host, port) as client:
+        accepted, address = listener.accept()
+        with accepted:
+            accepted.setblocking(False)
+            assert Endpoint.of(address) == Endpoint.of(client.getsockname())
+            found = await provider.identify(accepted, Endpoint.of(address), 1.0)
+    assert found.leftover == b""
+    assert found.info.provider == "nft"
+    return found.info.original_dst
+
+
+def reaches(space: Namespace, server: socket.socket, host: str, port: int) -> bool:
+    """Does a connection made in `space` arrive at the server itself?"""
+    with connect(space, host, port) as client:
+        server.settimeout(0.0)
+        try:
+            accepted, address = server.accept()
+        except BlockingIOError:
+            return False
+        with accepted:
+            return Endpoint.of(address) == Endpoint.of(client.getsockname())
+
+
+@pytest.mark.parametrize("on_crash", OnCrash)
+async def test_connections_made_here_are_redirected_and_tell_where_they_were_going(
+    net: Lab, on_crash: OnCrash
+) -> None:
+    with (
+        installed(net.client, replace(OPTIONS, on_crash=on_crash)) as provider,
+        listening(net.client, "127.0.0.1", PORT) as four,
+        listening(net.client, "::1", PORT) as six,
+    ):
+        for listener, host in ((four, net.server_v4), (six, net.server_v6)):
+            for port in (80, 443, 25):
+                got = await arrives(provider, net.client, listener, host, port)
+                assert got == Endpoint(host, port)
+
+
+async def test_a_dual_stack_listener_sees_ipv4_destinations_as_ipv4(net: Lab) -> None:
+    options = replace(OPTIONS, listen=Endpoint("::", PORT))
+    with (
+        installed(net.client, options) as provider,
+        listening(net.client, "::", PORT) as listener,
+    ):
+        for host in (net.server_v4, net.server_v6):
+            got = await arrives(provider, net.client, listener, host, 80)
+            assert got == Endpoint(host, 80)
+
+
+async def test_a_router_captures_what_arrives_on_its_inside(net: Lab) -> None:
+    with (
+        installed(net.router, GATEWAY) as provider,
+        listening(net.router, "::", PORT) as listener,
+    ):
+        for host in (net.server_v4, net.server_v6):
+            got = await arrives(provider, net.client, listener, host, 80)
+            assert got == Endpoint(host, 80)
+
+
+@pytest.mark.parametrize("host", ["server_v4", "server_v6"])
+def test_only_the_inside_interface_is_captured(net: Lab, host: str) -> None:
+    address = getattr(net, host.replace("server", "client"))
+    with installed(net.router, GATEWAY), listening(net.client, address, 80) as direct:
+        assert reaches(net.server, direct, address, 80)
+
+
+@pytest.mark.parametrize("host", ["server_v4", "server_v6"])
+def test_our_own_marked_connections_are_not_redirected(net: Lab, host: str) -> None:
+    address = getattr(net, host)
+    with installed(net.client, OPTIONS) as provider, listening(net.server, address, 80) as server:
+
+        def dial() -> socket.socket:
+            sock = socket.socket(server.family)
+            sock.settimeout(5)
+            info = RedirectInfo("nft", Endpoint(address, 80), Endpoint("127.0.0.1", 1))
+            provider.prepare_upstream(sock, info)
+            sock.connect((address, 80))
+            return sock
+
+        with net.client.call(dial) as upstream, server.accept()[0] as accepted:
+            assert accepted.getpeername() == upstream.getsockname()
+
+
+@pytest.mark.parametrize("host", ["server_v4", "server_v6"])
+def test_unnamed_ports_excluded_networks_and_a_removed_redirect_go_direct(
+    net: Lab, host: str
+) -> None:
+    address = getattr(net, host)
+    excluding = replace(OPTIONS, exclude=("10.77.0.0/16", "10.77.2.0/24", "fd77:2::/32"))
+    with (
+        listening(net.server, address, 80) as server,
+        listening(net.server, address, 2222) as other,
+    ):
+        with installed(net.client, OPTIONS):
+            assert reaches(net.client, other, address, 2222)
+            with pytest.raises(ConnectionRefusedError):  # captured, and nobody listens
+                connect(net.client, address, 80)
+        with installed(net.client, excluding):
+            assert reaches(net.client, server, address, 80)
+        assert reaches(net.client, server, address, 80)
+
+
+@pytest.mark.parametrize(("four", "six"), [(True, False), (False, True)])
+def test_one_family_alone(net: Lab, four: bool, six: bool) -> None:
+    options = replace(OPTIONS, ipv4=four, ipv6=six, listen=Endpoint("::", PORT))
+    with (
+        installed(net.client, options),
+        listening(net.server, net.server_v4, 80) as server4,
+        listening(net.server, net.server_v6, 80) as server6,
+        listening(net.client, "::", PORT),
+    ):
+        assert reaches(net.client, server4, net.server_v4, 80) is not four
+        assert reaches(net.client, server6, net.server_v6, 80) is not six
+
+
+async def test_this_machines_own_addresses_are_captured_only_when_asked(net: Lab) -> None:
+    own = ("127.0.0.1", "::1", net.client_v4, net.client_v6)
+    for host in own:
+        with installed(net.client, OPTIONS), listening(net.client, host, 80) as direct:
+            assert reaches(net.client, direct, host, 80)
+    everything = replace(
+        OPTIONS,
+        listen=Endpoint("::", PORT),
+        include_loopback=True,
+        ports=(PortRange(1, 65535),),
+        admin=Endpoint("127.0.0.1", 9090),
+    )
+    with (
+        installed(net.client, everything) as provider,
+        listening(net.client, "::", PORT) as listener,
+        listening(net.client, "127.0.0.1", 9090) as admin,
+    ):
+        for host in own:
+            got = await arrives(provider, net.client, listener, host, 80)
+            assert got == Endpoint(host, 80)
+            with pytest.raises(NotRedirected):
+                await arrives(provider, net.client, listener, host, PORT)
+        assert reaches(net.client, admin, "127.0.0.1", 9090)
+
+
+def test_ipv6_link_local_destinations_are_left_alone(net: Lab) -> None:
+    """They mean nothing without an interface, and the original destination has none."""
+    scope = net.client.call(socket.if_nametoindex, "inside")
+    peer = net.router.run("ip", "-6", "-o", "addr", "show", "dev", "inside", "scope", "link")
+    address = peer.split()[3].partition("/")[0]
+    with installed(net.client, OPTIONS), listening(net.router, "::", 80) as server:
+
+        def dial() -> socket.socket:
+            sock = socket.socket(socket.AF_INET6)
+            sock.settimeout(5)
+            sock.connect((address, 80, 0, scope))
+            return sock
+
+        with net.client.call(dial) as client, server.accept()[0] as accepted:
+            assert accepted.getpeername()[1] == client.getsockname()[1]
+
+
+async def test_a_direct_client_is_told_from_a_redirected_one(net: Lab) -> None:
+    with (
+        installed(net.client, OPTIONS) as provider,
+        listening(net.client, "127.0.0.1", PORT) as listener,
+    ):
+        with pytest.raises(NotRedirected):
+            await arrives(provider, net.client, listener, "127.0.0.1", PORT)
+    allowing = replace(
+        OPTIONS, unredirected=Unredirected.ALLOW, upstream=Endpoint("192.0.2.7", 81)
+    )
+    with (
+        installed(net.client, allowing) as provider,
+        listening(net.client, "127.0.0.1", PORT) as listener,
+        connect(net.client, "127.0.0.1", PORT) as client,
+        listener.accept()[0] as accepted,
+    ):
+        found = await provider.identify(accepted, Endpoint.of(client.getsockname()), 1.0)
+        assert found.info.original_dst == Endpoint("192.0.2.7", 81)
+        assert found.info.provider == "static"
+
+
+@pytest.mark.parametrize("on_crash", OnCrash)
+def test_install_and_remove_again_are_harmless(net: Lab, on_crash: OnCrash) -> None:
+    provider = NftProvider(replace(OPTIONS, on_crash=on_crash))
+    net.client.call(provider.remove)
+    assert not net.client.call(provider.health).ok
+    for _ in range(2):
+        net.client.call(provider.install)
+        once = net.client.ruleset()
+        net.client.call(provider.install)
+        assert net.client.ruleset() == once
+        assert once.count("redirect to :8080") == 1
+        assert net.client.call(provider.health).ok
+        net.client.call(provider.remove)
+        net.client.call(provider.remove)
+        assert net.client.ruleset() == ""
+
+
+async def test_two_proxies_side_by_side(net: Lab) -> None:
+    """A table each, and neither captures the other's upstream connections."""
+    web = replace(OPTIONS, ports=(PortRange(80, 80),))
+    mail = replace(OPTIONS, listen=Endpoint("127.0.0.1", 8025), ports=(PortRange(25, 25),))
+    with (
+        installed(net.client, web) as one,
+        listening(net.client, "127.0.0.1", PORT) as first,
+        listening(net.client, "127.0.0.1", 8025) as second,
+    ):
+        with installed(net.client, mail) as two:
+            host = net.server_v4
+            assert await arrives(one, net.client, first, host, 80) == Endpoint(host, 80)
+            assert await arrives(two, net.client, second, host, 25) == Endpoint(host, 25)
+        assert await arrives(one, net.client, first, host, 80) == Endpoint(host, 80)
+        assert net.client.call(one.health).ok
+
+
+def test_other_peoples_rules_are_not_touched(net: Lab) -> None:
+    net.client.run("nft", "add table inet foreign { chain c { tcp dport 1 accept; }; }")
+    before = net.client.ruleset()
+    with installed(net.client, OPTIONS):
+        assert "foreign" in net.client.ruleset()
+    assert net.client.ruleset() == before
+    net.client.run("nft", "delete", "table", "inet", "foreign")
+
+
+# --- when the proxy dies ---------------------------------------------------------------------
+
+_VICTIM = """
+import sys, signal
+from proxy.model import Endpoint
+from proxy.redirect.nft import NftProvider
+from proxy.redirect.options import OnCrash, RedirectOptions
+NftProvider(RedirectOptions(Endpoint("127.0.0.1", 8080), on_crash=OnCrash(sys.argv[1]))).install()
+print("installed", flush=True)
+signal.pause()
+"""
+
+
+def kill_one(space: Namespace, on_crash: OnCrash) -> None:
+    """A process that installs the redirect is killed; returns when its children are gone too."""
+    victim = space.popen(sys.executable, "-c", _VICTIM, on_crash, stdout=subprocess.PIPE)
+    with victim:
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"installed\n"
+        assert "redirect to :8080" in space.ruleset()
+        children = Path(f"/proc/{victim.pid}/task/{victim.pid}/children").read_text().split()
+        waiting = [os.pidfd_open(int(pid)) for pid in children]
+        victim.send_signal(signal.SIGKILL)
+        for handle in waiting:
+            wait_for_end(handle)
+
+
+def wait_for_end(pidfd: int) -> None:
+    try:
+        assert select.select([pidfd], [], [], 5.0)[0], "nft outlived its proxy"
+    finally:
+        os.close(pidfd)
+
+
+def test_on_crash_open_the_redirect_vanishes_with_the_process(net: Lab) -> None:
+    kill_one(net.client, OnCrash.OPEN)
+    assert net.client.ruleset() == ""
+
+
+def test_on_crash_closed_the_redirect_stays_until_the_next_proxy_takes_it_over(net: Lab) -> None:
+    kill_one(net.client, OnCrash.CLOSED)
+    with listening(net.server, net.server_v4, 80), pytest.raises(ConnectionRefusedError):
+        connect(net.client, net.server_v4, 80)
+    with installed(net.client, replace(OPTIONS, on_crash=OnCrash.OPEN)):
+        assert net.client.ruleset().count("redirect to :8080") == 1
+
+
+def test_a_table_that_another_live_proxy_owns_is_not_taken(net: Lab) -> None:
+    owned = replace(OPTIONS, on_crash=OnCrash.OPEN)
+    with installed(net.client, owned) as first:
+        second = NftProvider(owned)
+        with pytest.raises(RedirectError, match="another live process"):
+            net.client.call(second.install)
+        net.client.call(second.remove)
+        assert net.client.call(first.health).ok
+
+
+def test_health_tells_when_the_redirect_is_gone(net: Lab) -> None:
+    with installed(net.client, OPTIONS) as provider:
+        net.client.run("nft", "flush", "ruleset")
+        health = net.client.call(provider.health)
+        assert not health.ok
+        assert "removed by somebody else" in health.detail
+        net.client.call(provider.install)
+        assert net.client.call(provider.health).ok
+
+
+def test_health_tells_when_the_owner_has_died_and_install_mends_it(net: Lab) -> None:
+    with installed(net.client, replace(OPTIONS, on_crash=OnCrash.OPEN)) as provider:
+        for pid in net.client.run("ip", "netns", "pids", net.client.name).split():
+            with contextlib.suppress(ProcessLookupError):  # the asking `ip` itself
+                handle = os.pidfd_open(int(pid))
+                os.kill(int(pid), signal.SIGKILL)
+                wait_for_end(handle)
+        assert "has ended" in net.client.call(provider.health).detail
+        net.client.call(provider.install)
+        assert net.client.call(provider.health).ok
+
+
+# --- whose connections -----------------------------------------------------------------------
+
+
+def test_only_one_users_connections(net: Lab) -> None:
+    nobody = 65534
+    with (
+        installed(net.client, replace(OPTIONS, uid=nobody)),
+        listening(net.server, net.server_v4, 80) as server,
+        listening(net.client, "127.0.0.1", PORT) as listener,
+    ):
+        assert reaches(net.client, server, net.server_v4, 80)
+        as_nobody = ("setpriv", f"--reuid={nobody}", "--clear-groups")
+        net.client.run(*as_nobody, sys.executable, "-c", _DIAL, net.server_v4)
+        accepted, address = listener.accept()
+        with accepted:
+            assert Endpoint.of(address).host == net.client_v4
+
+
+_DIAL = """
+import socket, sys
+socket.create_connection((sys.argv[1], 80), timeout=5).close()
+"""
