@@ -42,7 +42,11 @@ _TABLE = (
     Anomaly("http1.target_form", "target form does not fit the method (9112 3.2)"),
     Anomaly("http1.target_char", "character that no URI may hold in the target (9112 3.2)"),
     Anomaly("http1.target_userinfo", "user information in the target (9110 4.2.4)"),
-    Anomaly("http1.connect", "CONNECT on a connection that is not a proxy's (9110 9.3.6)"),
+    Anomaly(
+        "http1.connect",
+        "CONNECT on a redirected connection; repair forwards it, and then the tunnel (9110 9.3.6)",
+        repairable=True,
+    ),
     # --- authority
     Anomaly("http1.host_missing", "HTTP/1.1 request without Host (9112 3.2)"),
     Anomaly("http1.host_multiple", "more than one Host (9112 3.2)"),
@@ -90,7 +94,13 @@ _TABLE = (
     Anomaly("http1.chunk_size", "chunk size that is not a hexadecimal number (9112 7.1)"),
     Anomaly("http1.chunk_line_too_long", "chunk size line above the size limit", 413),
     Anomaly("http1.chunk_crlf", "chunk line or data not ended by CRLF (9112 7.1)"),
-    Anomaly("http1.chunk_ext", "chunk extension (9112 7.1.1)", repairable=True),
+    Anomaly(
+        "http1.chunk_ext",
+        "chunk extension, which no recipient needs and some misread; removed (9112 7.1.1)",
+        repairable=True,
+        default="repair",
+    ),
+    Anomaly("http1.chunk_ext_invalid", "chunk extension that breaks the grammar (9112 7.1.1)"),
     Anomaly("http1.trailer_field", "trailer section that is not made of field lines"),
     Anomaly(
         "http1.trailer_forbidden",
@@ -110,9 +120,10 @@ _TABLE = (
     Anomaly("http1.too_many_interim", "more interim responses than the limit", 502),
     Anomaly(
         "http1.body_on_bodiless",
-        "Content-Length or Transfer-Encoding on 1xx or 204 (9110 8.6, 9112 6.1)",
+        "Content-Length or Transfer-Encoding on 1xx or 204; removed (9110 8.6, 9112 6.1)",
         502,
         repairable=True,
+        default="repair",
     ),
     Anomaly("http1.extra_bytes", "bytes from the server that answer no request", 502),
     Anomaly("http1.server_spoke_first", "bytes from the server before any request", 502),

@@ -1,0 +1,63 @@
+"""The HTTP side of `inject_banner`: which responses take one, and what their heads lose.
+
+Where the banner goes in the document is proxy.content.banner's; what a body is by its first
+bytes is proxy.content.sniff's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.callouts.http import framing
+from proxy.callouts.http.body import Editor
+from proxy.callouts.http.exchange import Exchange
+from proxy.heads import Field, ResponseHead
+from proxy.policy import ast
+
+_DOCUMENTS = frozenset({"text/html", "application/xhtml+xml"})
+# Digests of the bytes as they were (RFC 9530, RFC 1864), and ranges over them.
+_STALE = frozenset({b"content-md5", b"digest", b"repr-digest", b"content-digest", b"accept-ranges"})
+
+
+def editor_for(
+    exchange: Exchange, head: ResponseHead, kind: framing.Framing, edit: ast.InjectBanner
+) -> Editor | None:
+    """An editor for the body, or None with the reason in the exchange's detail."""
+    why_not = _unfit(head, kind)
+    if why_not:
+        exchange.detail = exchange.detail or f"no banner: {why_not}"
+        return None
+    from proxy.content.banner import BannerEditor
+
+    exchange.note_edit("banner")
+    return BannerEditor(edit.html.encode("utf-8"), edit.at)
+
+
+def _unfit(head: ResponseHead, kind: framing.Framing) -> str:
+    if isinstance(kind, framing.NoBody):
+        return "no body"
+    if head.status != 200:
+        return f"status {head.status}"
+    if head.content_type not in _DOCUMENTS:
+        return "not an HTML document"
+    if head.tokens(b"content-encoding") not in ((), (b"identity",)):
+        return "compressed"
+    disposition = head.get(b"content-disposition") or b""
+    return "an attachment" if disposition.lower().startswith(b"attachment") else ""
+
+
+def weaken(head: ResponseHead) -> ResponseHead:
+    """The head of a document whose bytes change: no strong validator, digest or range of it."""
+    return replace(head, fields=tuple(_weak(f) for f in head.fields if f.key not in _STALE))
+
+
+def _weak(field: Field) -> Field:
+    if field.key != b"etag" or field.value.startswith(b"W/"):
+        return field
+    return replace(field, value=b"W/" + field.value)
+
+
+def sniff(sample: bytes, declared: str) -> str | None:
+    from proxy.content import sniff as by_content
+
+    return by_content.sniff(sample, declared)

@@ -1,0 +1,317 @@
+"""The client's direction: request heads and bodies, one request in work at a time.
+
+Pipelined requests wait (`Defer`) until the exchange before them is over, so every request is
+judged, answers keep their order and nothing is queued (RFC 9112 9.3.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.callouts.http import edits, framing, writer
+from proxy.callouts.http.body import Body, ChunkedBody, LengthBody
+from proxy.callouts.http.exchange import Exchange
+from proxy.callouts.http.lines import EndOfHead, Finding
+from proxy.callouts.http.parse import parse_request
+from proxy.callouts.http.session import OUT, Session
+from proxy.callouts.http.strict import same_authority
+from proxy.contract import (
+    PERMIT_FIN,
+    AllowConnection,
+    Block,
+    Defer,
+    DialFailure,
+    NeedMoreData,
+    Permit,
+    Replace,
+    StreamData,
+    Verdict,
+)
+from proxy.heads import RequestHead
+from proxy.limits import Cause, OnException
+from proxy.model import Endpoint, Layer
+from proxy.policy import ast
+from proxy.policy.facts import Facts
+from proxy.records import ExceptionApplied
+
+HEAD_TIMER = "head"
+_MAX_BLANK_LINES = 4  # RFC 9112 2.2: at least one is to be ignored
+_FAILURE_STATUS = {
+    DialFailure.REFUSED: 502,
+    DialFailure.UNREACHABLE: 502,
+    DialFailure.RESET: 502,
+    DialFailure.TIMEOUT: 504,
+    DialFailure.DENIED: 403,
+    DialFailure.OVERLOAD: 503,
+}
+_FAILURE_TEXT = {
+    DialFailure.REFUSED: "The server refused the connection.",
+    DialFailure.UNREACHABLE: "The server cannot be reached.",
+    DialFailure.RESET: "The server closed the connection without an answer.",
+    DialFailure.TIMEOUT: "The server did not answer in time.",
+    DialFailure.DENIED: "Connections to this server are not allowed.",
+    DialFailure.OVERLOAD: "There is no capacity for another connection.",
+}
+# Said to the proxy, not to the server (RFC 9110 11.7.2; Proxy-Connection never had an RFC).
+_FOR_THE_PROXY = frozenset({b"proxy-connection", b"proxy-authorization"})
+_RANGES = frozenset({b"range", b"if-range"})
+
+
+class RequestSide:
+    """Classifies OUTBOUND."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._end = EndOfHead(session.limits.head_bytes)
+        self._body: Body | None = None
+        self._blank_lines = 0
+        self._head_timer = False
+        self._authority: bytes | None = None  # explicit mode: whom the upstream was dialled for
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is on its way here that is not yet an exchange."""
+        return self._head_timer or self._session.dialling is not None
+
+    def forget_timer(self) -> None:
+        """The head's timer has fired."""
+        self._head_timer = False
+
+    def classify(self, data: StreamData) -> Verdict:
+        session = self._session
+        if session.resuming:
+            session.resuming = False
+            session.resume(OUT.opposite)
+        if session.tunnel:
+            return AllowConnection()
+        if data.disconnect:
+            return self._fin(data)
+        if session.closing:
+            return Block(len(data.data))
+        if self._body is not None and session.exchange is not None:
+            return self._step(session.exchange, self._body, data)
+        if session.exchange is not None or session.dialling is not None:
+            session.hold(OUT)
+            return Defer()
+        return self._head(data)
+
+    # --- head
+
+    def _head(self, data: StreamData) -> Verdict:
+        blank = self._blank(data)
+        if blank is not None:
+            return blank
+        length = self._end.find(data.data)
+        if length is None:
+            return self._incomplete(data)
+        self.stop_timer()
+        self._blank_lines = 0
+        return self._request(bytes(data.data[:length]), data)
+
+    def _blank(self, data: StreamData) -> Verdict | None:
+        start = data.data[:2]
+        if start == b"\r\n" and self._blank_lines < _MAX_BLANK_LINES:
+            self._blank_lines += 1
+            return Replace(2, b"")
+        if start == b"\r" and not data.no_more_data:
+            return NeedMoreData(1)
+        return None
+
+    def _incomplete(self, data: StreamData) -> Verdict:
+        limit = self._session.limits.head_bytes
+        if len(data.data) >= limit or data.buffer_limit_reached:
+            in_line = data.data.find(b"\n", 0, limit) < 0
+            id_ = "http1.target_too_long" if in_line else "http1.head_too_large"
+            return self._refuse(Finding(id_, f"{limit} bytes"), min(len(data.data), limit))
+        if data.no_more_data:
+            return self._refuse(Finding("http1.truncated_head"), len(data.data))
+        if not self._head_timer:
+            self._head_timer = True
+            self._session.flow.set_timer(HEAD_TIMER, self._session.limits.head_seconds)
+        return NeedMoreData(1)
+
+    def stop_timer(self) -> None:
+        if self._head_timer:
+            self._head_timer = False
+            self._session.flow.set_timer(HEAD_TIMER, None)
+
+    def _refuse(self, finding: Finding, n: int) -> Verdict:
+        """Refuse what has no head."""
+        session = self._session
+        self.stop_timer()
+        session.begin(None, session.policies())
+        session.repairs(finding, OUT)
+        return session.refuse(finding, OUT, n)
+
+    def _request(self, raw: bytes, data: StreamData) -> Verdict:
+        session = self._session
+        parsed = parse_request(raw, session.limits.head_fields)
+        head = parsed.head
+        if head is not None and self._must_dial(head):
+            return self._dial(head)
+        exchange = session.begin(head, session.policies())
+        finding = session.first_refused(parsed.findings, OUT)
+        if finding is not None or head is None:
+            return session.refuse(finding or parsed.findings[0], OUT, len(raw))
+        if any(f.id == "http1.te_and_cl" for f in parsed.findings):
+            exchange.must_close = True  # RFC 9112 6.3 rule 3
+        if session.overloaded and self._shed():
+            session.answer(
+                exchange, 503, _FAILURE_TEXT[DialFailure.OVERLOAD], "refused", close=True
+            )
+            return Block(len(raw))
+        return self._judge(exchange, head, raw, data.offset + len(raw))
+
+    def _shed(self) -> bool:
+        session = self._session
+        action = session.exceptions.overload
+        session.flow.emit(ExceptionApplied(Cause.OVERLOAD, action, "http"))
+        return action is OnException.CLOSED
+
+    # --- explicit mode: another authority is another upstream
+
+    def _must_dial(self, head: RequestHead) -> bool:
+        session = self._session
+        if not session.flow.info.redirect.explicit or not head.authority:
+            return False
+        if self._authority is None:
+            self._authority = head.authority  # the provider dialled the first one
+        return session.failed is None and not same_authority(self._authority, head.authority)
+
+    def _dial(self, head: RequestHead) -> Verdict:
+        self._session.dialling = head.authority
+        port = head.authority.rpartition(b":")[2]
+        number = int(port) if port.isdigit() else 80
+        self._session.flow.dial(Endpoint(head.host, number))
+        self._session.hold(OUT)
+        return Defer()
+
+    def dialled(self) -> bool:
+        """The upstream asked for is there, or will never be. False: none was asked for."""
+        session = self._session
+        if session.dialling is None:
+            return False
+        self._authority, session.dialling = session.dialling, None
+        session.resume(OUT)
+        return True
+
+    # --- policy
+
+    def _judge(self, exchange: Exchange, head: RequestHead, raw: bytes, start: int) -> Verdict:
+        session = self._session
+        body = framing.of_request(head)
+        close = not isinstance(body, framing.NoBody)  # a refused body is not read
+        facts = Facts(session.flow.info, session.wall(), head, direction=OUT)
+        ruling = session.rule(exchange, facts, Layer.HTTP_REQUEST)
+        if ruling is not None:
+            match ruling.action:
+                case ast.Block() as block if ruling.blocked:
+                    return session.block(exchange, block, len(raw), close=close)
+                case ast.Redirect() as redirect:
+                    return session.redirect(exchange, redirect, len(raw), close=close)
+            for planned in ruling.edits:
+                head = self._edit(exchange, head, planned.edit)
+        if session.failed is not None:
+            return self._no_upstream(exchange, len(raw))
+        self._body = self._follow(body, start)
+        exchange.sent = self._body is None
+        wire = writer.write_request(self._for_upstream(exchange, head))
+        return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
+
+    @staticmethod
+    def _edit(exchange: Exchange, head: RequestHead, edit: object) -> RequestHead:
+        match edit:
+            case ast.Headers():
+                exchange.note_edit("headers")
+                return edits.edit_headers(head, edit)
+            case ast.RewriteUrl():
+                exchange.note_edit("rewrite_url")
+                return edits.rewrite_url(head, edit)
+        return head
+
+    def _no_upstream(self, exchange: Exchange, n: int) -> Verdict:
+        failed = self._session.failed
+        assert failed is not None
+        self.fail(exchange, failed.failure, failed.detail)
+        return Block(n)
+
+    def fail(self, exchange: Exchange, failure: DialFailure, detail: str) -> None:
+        """Answer for an upstream that is not there (any more)."""
+        self._body = None
+        exchange.detail = detail or failure.value
+        self._session.answer(
+            exchange, _FAILURE_STATUS[failure], _FAILURE_TEXT[failure], "failed", close=True
+        )
+
+    def _for_upstream(self, exchange: Exchange, head: RequestHead) -> RequestHead:
+        """What only the way to the server changes."""
+        if self._session.flow.info.redirect.explicit:
+            head = edits.without(head, _FOR_THE_PROXY)
+            if head.authority:
+                head = replace(head, target=_origin_form(head))
+        if head.method != b"HEAD" and getattr(exchange.policy, "wants_banner", False):
+            head = _ask_for_identity(head)
+        return head
+
+    # --- body
+
+    def _follow(self, kind: framing.Framing, start: int) -> Body | None:
+        match kind:
+            case framing.Length(n):
+                return LengthBody(start, n)
+            case framing.Chunked():
+                return ChunkedBody(self._session.chunk_scanner(OUT))
+        return None
+
+    def _step(self, exchange: Exchange, body: Body, data: StreamData) -> Verdict:
+        verdict = body.step(data)
+        if verdict is None:
+            assert body.fault is not None
+            self._body = None
+            self._session.repairs(body.fault, OUT)
+            return self._session.refuse(body.fault, OUT, 1)
+        exchange.request_bytes = body.size(data.offset + len(data.data))
+        if body.done:
+            self._body = None
+            exchange.sent = True
+            self._session.finish_if_over(exchange)
+        return verdict
+
+    def _fin(self, data: StreamData) -> Verdict:
+        """The client has said everything. A complete request is still answered (half-close)."""
+        session = self._session
+        session.client_fin = True
+        exchange = session.exchange
+        if exchange is None:
+            if not session.closing and session.dialling is None:
+                session.closing = True
+                session.flow.finish(OUT.opposite)
+            return PERMIT_FIN
+        if self._body is not None:
+            exchange.request_bytes = self._body.size(data.offset)
+            exchange.detail = exchange.detail or "request cut short by the client"
+        return PERMIT_FIN
+
+
+def _origin_form(head: RequestHead) -> bytes:
+    """RFC 9112 3.2.1; OPTIONS without a path is asterisk-form (3.2.4)."""
+    rest = head.target[len(b"http://") + len(head.authority) :]
+    if not rest and head.method == b"OPTIONS":
+        return b"*"
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _ask_for_identity(head: RequestHead) -> RequestHead:
+    """A banner may go into the answer: ask for it uncoded, and whole where a page is wanted.
+
+    Only for requests that would take HTML at all; a part of a page that was changed on its
+    way would not fit the parts that the client has, so a navigation's Range is left out.
+    """
+    accept = head.get(b"accept")
+    if accept is not None and b"html" not in accept and b"*/*" not in accept:
+        return head
+    fields = tuple(
+        replace(f, value=b"identity") if f.key == b"accept-encoding" else f for f in head.fields
+    )
+    head = replace(head, fields=fields)
+    return edits.without(head, _RANGES) if accept is not None and b"html" in accept else head
