@@ -93,7 +93,8 @@ class _ThreadedSink(ABC):
         self._capacity = capacity
         self._overflowed = 0  # changed by put()'s thread only
         self._lost = 0  # changed by the writer only
-        self._problem = ""
+        self._write_problem = ""
+        self._open_problem = ""  # stays until the next reopen: writing to the old target goes on
         self._reopen = False
         self._deadline: float | None = None  # set: closing
         self._kick = threading.Event()  # ends a wait of the writer early
@@ -111,7 +112,7 @@ class _ThreadedSink(ABC):
 
     @property
     def problem(self) -> str:
-        return self._problem
+        return self._write_problem or self._open_problem
 
     def put(self, event: Mapping[str, Any]) -> None:
         if self._deadline is not None or self._queue.qsize() >= self._capacity:
@@ -172,9 +173,9 @@ class _ThreadedSink(ABC):
                 self._reopen_output()
             try:
                 self._output.advance(_RETRY_SECONDS)
-                self._problem = ""
+                self._write_problem = ""
             except OSError as error:
-                self._problem = f"events cannot be written: {error.strerror}"
+                self._write_problem = f"events cannot be written: {error.strerror}"
                 self._kick.wait(_RETRY_SECONDS)
                 self._kick.clear()
 
@@ -192,8 +193,9 @@ class _ThreadedSink(ABC):
         self._reopen = False
         try:
             self._output.replace(self._open())
+            self._open_problem = ""
         except OSError as error:
-            self._problem = f"events cannot be reopened: {error.strerror}"
+            self._open_problem = f"events cannot be reopened: {error.strerror}"
 
 
 class FileSink(_ThreadedSink):
