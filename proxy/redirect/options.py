@@ -90,6 +90,8 @@ class RedirectOptions:
             _check(_CGROUP, self.cgroup, "a cgroup v2 path such as system.slice/app.service")
         if self.nft_table:
             _check(_TABLE_NAME, self.nft_table, "a table name (letters, digits, _)")
+        if not self.ports:
+            raise RedirectError("ports: name at least one port to capture")
         if not 0 < self.mark < 2**32:
             raise RedirectError(f"mark {self.mark} is not within 1..0xffffffff")
 

@@ -25,9 +25,7 @@ pytestmark = needs_netns()
 
 PORT = 8080
 OPTIONS = RedirectOptions(listen=Endpoint("127.0.0.1", PORT))
-GATEWAY = replace(
-    OPTIONS, listen=Endpoint("::", PORT), output=False, prerouting=("inside",)
-)
+GATEWAY = replace(OPTIONS, listen=Endpoint("::", PORT), output=False, prerouting=("inside",))
 
 
 @pytest.fixture(scope="module")
@@ -246,12 +244,10 @@ async def test_a_direct_client_is_told_from_a_redirected_one(net: Lab) -> None:
     with (
         installed(net.client, OPTIONS) as provider,
         listening(net.client, "127.0.0.1", PORT) as listener,
+        pytest.raises(NotRedirected),
     ):
-        with pytest.raises(NotRedirected):
-            await arrives(provider, net.client, listener, "127.0.0.1", PORT)
-    allowing = replace(
-        OPTIONS, unredirected=Unredirected.ALLOW, upstream=Endpoint("192.0.2.7", 81)
-    )
+        await arrives(provider, net.client, listener, "127.0.0.1", PORT)
+    allowing = replace(OPTIONS, unredirected=Unredirected.ALLOW, upstream=Endpoint("192.0.2.7", 81))
     with (
         installed(net.client, allowing) as provider,
         listening(net.client, "127.0.0.1", PORT) as listener,

@@ -1,0 +1,219 @@
+"""What every redirect provider keeps, whatever it is made of. A new provider adds a Case."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from proxy.errors import BadPreamble, NotRedirected, RedirectError
+from proxy.model import Endpoint, Principal, RedirectInfo
+from proxy.redirect.options import OnCrash, PortRange, RedirectOptions
+from proxy.redirect.provider import PROVIDER_NAMES, Provider, make_provider
+from tests.support.netns import Namespace, namespaces, needs_netns
+
+PORT = 18080
+UPSTREAM = Endpoint("192.0.2.9", 8443)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a client of this provider behaves, and what must come of it."""
+
+    name: str
+    options: RedirectOptions
+    says: bytes = b""  #: first bytes of a client, of which `leftover` belong to the flow
+    leftover: bytes = b""
+    direct: bytes = b""  #: what a client says that was not redirected
+    direct_error: type[RedirectError] | None = None  #: None: the provider cannot tell
+    redirected: bool = False  #: the client connects to the destination, not to the listener
+    silent_error: type[RedirectError] | None = None
+
+
+LISTEN = Endpoint("::", PORT)
+CASES = {
+    "static": Case("static", RedirectOptions(LISTEN, upstream=UPSTREAM)),
+    "explicit": Case(
+        "explicit",
+        RedirectOptions(LISTEN),
+        says=b"CONNECT 192.0.2.9:8443 HTTP/1.1\r\nHost: x\r\n\r\n\x16\x03\x01",
+        leftover=b"\x16\x03\x01",
+        direct=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        direct_error=BadPreamble,
+        silent_error=BadPreamble,
+    ),
+    "nft": Case(
+        "nft",
+        RedirectOptions(LISTEN, ports=(PortRange(8443, 8443),)),
+        direct_error=NotRedirected,
+        redirected=True,
+    ),
+    "nft-open": Case(
+        "nft",
+        RedirectOptions(LISTEN, ports=(PortRange(8443, 8443),), on_crash=OnCrash.OPEN),
+        direct_error=NotRedirected,
+        redirected=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the case runs: here, or in a namespace of its own."""
+
+    case: Case
+    provider: Provider
+    listener: socket.socket
+    call: Callable[..., Any]
+
+    def pair(self, host: str, port: int) -> tuple[socket.socket, socket.socket, Endpoint]:
+        """(client, accepted and non-blocking, the client's endpoint)."""
+        client = self.call(socket.create_connection, (host, port), 5)
+        accepted, address = self.listener.accept()
+        accepted.setblocking(False)
+        return client, accepted, Endpoint.of(address)
+
+    def target(self, family: int) -> tuple[str, int]:
+        """Where a client of that family connects to."""
+        if self.case.redirected:
+            return ("192.0.2.9" if family == 4 else "2001:db8::9", 8443)
+        return ("127.0.0.1" if family == 4 else "::1", self.listener.getsockname()[1])
+
+
+def params() -> list[Any]:
+    marks = needs_netns()
+    return [
+        pytest.param(name, id=name, marks=marks if case.redirected else ())
+        for name, case in CASES.items()
+    ]
+
+
+@pytest.fixture(params=params(), scope="module")
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    case = CASES[request.param]
+    with contextlib.ExitStack() as stack:
+        call = direct_call
+        if case.redirected:
+            (space,) = stack.enter_context(namespaces("conform"))
+            route_everywhere(space)
+            call = space.call
+        port = PORT if case.redirected else 0
+        listener = call(
+            socket.create_server, ("::", port), family=socket.AF_INET6, dualstack_ipv6=True
+        )
+        stack.enter_context(listener)
+        listener.settimeout(5)
+        provider = make_provider(case.name, case.options)
+        call(provider.install)
+        yield Place(case, provider, listener, call)
+        call(provider.remove)
+
+
+def direct_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def route_everywhere(space: Namespace) -> None:
+    """A connection needs a route before its destination can be rewritten."""
+    space.run("ip", "route", "add", "default", "dev", "lo")
+    space.run("ip", "-6", "route", "add", "default", "dev", "lo")
+
+
+def test_every_provider_is_here() -> None:
+    assert {case.name for case in CASES.values()} == set(PROVIDER_NAMES)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+async def test_identify(place: Place, family: int) -> None:
+    """The right destination, IPv4 never written as IPv6, and no byte of the flow lost."""
+    client, accepted, endpoint = place.pair(*place.target(family))
+    with client, accepted:
+        client.sendall(place.case.says)
+        found = await place.provider.identify(accepted, endpoint, 5.0)
+        host, port = place.target(family) if place.case.redirected else ("192.0.2.9", 8443)
+        assert found.info.original_dst == Endpoint(host, port)
+        assert found.info.client == endpoint == Endpoint.of(client.getsockname())
+        assert found.info.provider == place.provider.name == place.case.name
+        assert found.info.principal == Principal()
+        assert found.leftover == place.case.leftover
+        client.sendall(b"more")
+        loop = asyncio.get_running_loop()
+        assert await asyncio.wait_for(loop.sock_recv(accepted, 100), 5) == b"more"
+
+
+async def test_two_clients_at_once_are_told_apart(place: Place) -> None:
+    pairs = [place.pair(*place.target(family)) for family in (4, 6)]
+    for client, _, _ in pairs:
+        client.sendall(place.case.says)
+    found = await asyncio.gather(
+        *(place.provider.identify(accepted, endpoint, 5.0) for _, accepted, endpoint in pairs)
+    )
+    for (client, accepted, endpoint), one in zip(pairs, found, strict=True):
+        assert one.info.client == endpoint == Endpoint.of(client.getsockname())
+        client.close()
+        accepted.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_client_that_was_not_redirected(place: Place, host: str) -> None:
+    port = place.listener.getsockname()[1]
+    client, accepted, endpoint = place.pair(host, port)
+    with client, accepted:
+        client.sendall(place.case.direct)
+        if place.case.direct_error is None:
+            await place.provider.identify(accepted, endpoint, 5.0)
+            return
+        with pytest.raises(place.case.direct_error):
+            await place.provider.identify(accepted, endpoint, 5.0)
+
+
+async def test_a_silent_client_is_not_waited_for_longer_than_allowed(place: Place) -> None:
+    client, accepted, endpoint = place.pair(*place.target(4))
+    with client, accepted:
+        begin = time.monotonic()
+        with contextlib.suppress(place.case.silent_error or AssertionError):
+            await place.provider.identify(accepted, endpoint, 0.05)
+        assert time.monotonic() - begin < 2.0
+
+
+async def test_a_client_that_is_gone_is_an_ordinary_error(place: Place) -> None:
+    client, accepted, endpoint = place.pair(*place.target(4))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    with accepted, contextlib.suppress(RedirectError, OSError):
+        await place.provider.identify(accepted, endpoint, 1.0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_prepare_upstream_goes_before_connect(place: Place, host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    info = RedirectInfo(place.provider.name, Endpoint(host, 1), Endpoint("127.0.0.1", 2))
+    with (
+        place.call(socket.create_server, (host, 0), family=family) as server,
+        place.call(socket.socket, family, socket.SOCK_STREAM) as upstream,
+    ):
+        upstream.settimeout(5)
+        place.provider.prepare_upstream(upstream, info)
+        upstream.connect(server.getsockname()[:2])
+        server.accept()[0].close()
+
+
+def test_install_and_remove_are_idempotent(place: Place) -> None:
+    provider = make_provider(place.case.name, place.case.options)
+    place.call(provider.remove)
+    place.call(place.provider.install)
+    place.call(place.provider.install)
+    health = place.call(place.provider.health)
+    assert health.ok
+    assert health.detail
+    place.call(place.provider.remove)
+    place.call(place.provider.remove)
+    place.call(place.provider.install)
+    assert place.call(place.provider.health).ok
