@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from proxy.errors import PolicyError, Problem
 from proxy.model import Layer, Protocol
 from proxy.policy import ast
 from proxy.policy.conditions import Conditions, Node
 from proxy.policy.generation import Generation, LayerRules
-from proxy.policy.globs import Matcher, compile_glob
+from proxy.policy.globs import Matcher, compile_globs
 from proxy.policy.index import Candidates
 from proxy.policy.lists import ListBook
 from proxy.policy.rules import HTTP, Origin, build_rule, problems_of_actions
-from proxy.policy.ruling import RuleVerdict, Ruling
 
 #: Weight of a sublayer that no file declares.
 DEFAULT_SUBLAYER_WEIGHT = 100
@@ -45,7 +45,7 @@ def compile_policies(files: Sequence[ast.PolicyFile], number: int) -> Generation
         on_reload=max((f.on_reload for f in files), key=_STRICTNESS.index, default=_KEEP),
         wants_banner=any(_injects(rule) for rule in rules),
         protocols=_protocols(rules),
-        layers=layers,
+        layers=MappingProxyType(layers),
         anomalies=anomalies,
     )
 
@@ -67,7 +67,7 @@ def _protocols(rules: Sequence[ast.Rule]) -> frozenset[Protocol]:
 def _anomalies(files: Sequence[ast.PolicyFile]) -> tuple[tuple[Matcher, str], ...]:
     """Later files and entries first: the last one that was written wins."""
     entries = [entry for file in files for entry in file.anomalies]
-    return tuple((compile_glob(pattern), action) for pattern, action in reversed(entries))
+    return tuple((compile_globs((pattern,)), action) for pattern, action in reversed(entries))
 
 
 # --- checks --------------------------------------------------------------------------------
@@ -163,7 +163,6 @@ def _layer(
         rules=rules,
         candidates=Candidates((p.rule.when, p.lists) for p in here),
         fields=frozenset(conditions.fields),
-        default=Ruling(layer=layer, verdict=RuleVerdict.PERMIT),
     )
 
 

@@ -8,20 +8,23 @@ recorded, and nothing else: evaluation goes on as if it were not there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from proxy.anomalies import ANOMALIES
 from proxy.model import Layer, Protocol
 from proxy.policy.arbitration import Action, Outcome, arbitrate
 from proxy.policy.ast import OnReload
-from proxy.policy.extract import Scope
 from proxy.policy.facts import Facts
 from proxy.policy.globs import Matcher
 from proxy.policy.index import Candidates
 from proxy.policy.rules import CompiledRule
 from proxy.policy.ruling import PlannedEdit, RuleVerdict, Ruling
+from proxy.policy.scope import Scope
 from proxy.records import Decided
 
+#: What holds where no rule applies.
+PERMITS = {layer: Ruling(layer=layer, verdict=RuleVerdict.PERMIT) for layer in Layer}
 ARBITRATED = frozenset({Layer.CONNECT_REDIRECT, Layer.AUTH_CONNECT})
 
 
@@ -32,7 +35,6 @@ class LayerRules:
     rules: tuple[CompiledRule, ...]
     candidates: Candidates
     fields: frozenset[str]  #: fields that any of them tests
-    default: Ruling  #: when no rule applies
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class Generation:
     on_reload: OnReload
     wants_banner: bool  #: an enforcing rule injects one
     protocols: frozenset[Protocol]  #: with enforcing rules of their own layers
-    layers: dict[Layer, LayerRules]
-    anomalies: tuple[tuple[Matcher, str], ...]  #: the first that matches decides
+    layers: Mapping[Layer, LayerRules] = field(repr=False)
+    anomalies: tuple[tuple[Matcher, str], ...] = field(repr=False)  #: first match decides
 
     @property
     def rules(self) -> int:
@@ -71,7 +73,7 @@ class Generation:
     def decide(self, layer: Layer, facts: Facts) -> Ruling:
         rules = self.layers.get(layer)
         if rules is None:
-            return Ruling(layer=layer, verdict=RuleVerdict.PERMIT)
+            return PERMITS[layer]
         scope = Scope(layer, facts)
         if layer in ARBITRATED:
             return decide_by_sublayers(rules, scope)
@@ -98,7 +100,7 @@ def decide_in_order(layer: LayerRules, scope: Scope) -> Ruling:
             final = rule
             break
     if not hits:
-        return layer.default
+        return PERMITS[scope.layer]
     return _ruling(scope, final, edits, hits)
 
 
@@ -156,7 +158,7 @@ def decide_by_sublayers(layer: LayerRules, scope: Scope) -> Ruling:
             settled = rule.group
             standing.hear(rule)
     if not acted:
-        return layer.default
+        return PERMITS[scope.layer]
     hits = [hit for rule in acted if (hit := _hit(rule, standing)) is not None]
     ruling = _ruling(scope, standing.rule, [], hits)
     return replace(ruling, veto=True) if standing.veto else ruling

@@ -7,7 +7,7 @@ engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from proxy.policy.regex import compile_regex, quote
 
@@ -19,27 +19,58 @@ def is_glob(pattern: str) -> bool:
     return "*" in pattern or "?" in pattern
 
 
-def compile_glob(pattern: str) -> Matcher:
-    """A predicate over octet strings (see `proxy.policy.extract`).
+def compile_globs(patterns: Iterable[str]) -> Matcher:
+    """A predicate over octet strings (see `proxy.policy.extract`): any of the patterns matches.
 
-    Raises ValueError when the pattern is too large for the engine.
+    Raises ValueError when a pattern is too large for the engine.
     """
+    literals, heads, tails, others = set(), [], [], []
+    for pattern in patterns:
+        inner = pattern.strip("*")
+        if not is_glob(pattern):
+            literals.add(pattern)
+        elif is_glob(inner) or not inner or pattern[0] == pattern[-1] == "*":
+            others.append(_one(pattern))
+        elif pattern[0] == "*":
+            tails.append(inner)
+        else:
+            heads.append(inner)
+    return _any(frozenset(literals), tuple(heads), tuple(tails), tuple(others))
+
+
+def _any(
+    literals: frozenset[str],
+    heads: tuple[str, ...],
+    tails: tuple[str, ...],
+    others: tuple[Matcher, ...],
+) -> Matcher:
+    """Literals by one look-up, `x*` and `*x` by one call each, however many there are."""
+    if not heads and not tails and len(others) <= 1:
+        if not others:
+            return literals.__contains__
+        if not literals:
+            return others[0]
+
+    def matches(value: str) -> bool:
+        if value in literals or value.startswith(heads) or value.endswith(tails):
+            return True
+        for other in others:  # noqa: SIM110 (any() costs a generator, and this line is hot)
+            if other(value):
+                return True
+        return False
+
+    return matches
+
+
+def _one(pattern: str) -> Matcher:
     if "?" in pattern:
         return _by_regex(pattern)
-    pieces = pattern.split("*")
-    if len(pieces) == 1:
-        return pattern.__eq__
-    head, middle, tail = pieces[0], [p for p in pieces[1:-1] if p], pieces[-1]
-    if middle:
-        return _pieces(head, middle, tail)
-    if not head and not tail:
-        return lambda value: True
-    if not tail:
-        return lambda value: value.startswith(head)
-    if not head:
-        return lambda value: value.endswith(tail)
-    least = len(head) + len(tail)
-    return lambda value: len(value) >= least and value.startswith(head) and value.endswith(tail)
+    head, *between, tail = pattern.split("*")
+    middle = [piece for piece in between if piece]
+    if not head and not tail and len(middle) < 2:
+        piece = middle[0] if middle else ""
+        return lambda value: piece in value
+    return _pieces(head, middle, tail)
 
 
 def _pieces(head: str, middle: list[str], tail: str) -> Matcher:

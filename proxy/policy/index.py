@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from itertools import chain
 
 from proxy.policy import ast
-from proxy.policy.extract import Read, Scope, reader
+from proxy.policy.extract import reader
 from proxy.policy.fields import FIELDS, Kind
 from proxy.policy.globs import is_glob
 from proxy.policy.lists import Ancestors, ListBook, domain, octets
+from proxy.policy.scope import Read, Scope
 
 #: Indexed fields, the most telling first. The kinds are DOMAIN, or compared literally.
 FIELDS_INDEXED = ("host", "sni", "dst.host", "dst.port", "method", "status")

@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 from proxy.policy import ast
 from proxy.policy.ast import Op
-from proxy.policy.extract import READINGS, Read, Scope, reader
+from proxy.policy.extract import READINGS, reader
 from proxy.policy.fields import FieldSpec
 from proxy.policy.lists import ListBook
 from proxy.policy.operators import Check, compile_check
+from proxy.policy.scope import Read, Scope
 
 Predicate = Callable[[Scope], bool | None]
 

@@ -14,7 +14,7 @@ from typing import Any
 from proxy.policy import ast
 from proxy.policy.ast import Op
 from proxy.policy.fields import Kind
-from proxy.policy.globs import Matcher, compile_glob, is_glob
+from proxy.policy.globs import compile_globs, is_glob
 from proxy.policy.lists import CidrSet, DomainSet, ListBook, domain, fold, octets
 from proxy.policy.regex import compile_regex
 
@@ -29,7 +29,7 @@ _LISTS: dict[Kind, frozenset[ast.ListType]] = {
     Kind.TEXT: frozenset({ast.ListType.STRING, ast.ListType.HASH}),
     Kind.TEXT_CI: frozenset({ast.ListType.STRING, ast.ListType.HASH}),
 }
-_SMALL = 8  #: up to this many suffixes one endswith() is quicker than a set
+_FEW = 8  #: up to this many suffixes one endswith() is quicker than a set
 
 
 def compile_check(compare: ast.Compare, kind: Kind, lists: ListBook) -> Check:
@@ -78,35 +78,19 @@ def _is(values: tuple[Any, ...], kind: Kind) -> Check:
         case Kind.DOMAIN:
             return _is_domain([domain(str(value)) for value in values])
         case Kind.TEXT:
-            return _is_text([octets(str(value)) for value in values])
+            return compile_globs(octets(str(value)) for value in values)
         case Kind.TEXT_CI | Kind.ENUM:
-            return _is_text([fold(str(value)) for value in values])
-
-
-def _is_text(patterns: list[str]) -> Check:
-    literals = frozenset(pattern for pattern in patterns if not is_glob(pattern))
-    globs = tuple(compile_glob(pattern) for pattern in patterns if is_glob(pattern))
-    return _either(literals.__contains__ if literals else None, globs)
+            return compile_globs(fold(str(value)) for value in values)
 
 
 def _is_domain(patterns: list[str]) -> Check:
-    """`*.x` is quick; a glob of another shape is matched against the whole name."""
-    plain = [p for p in patterns if not is_glob(p.removeprefix("*."))]
-    globs = tuple(compile_glob(p) for p in patterns if is_glob(p.removeprefix("*.")))
-    if not any(p.startswith("*.") for p in plain):
-        return _either(frozenset(plain).__contains__ if plain else None, globs)
-    if len(plain) > _SMALL:
-        return _either(DomainSet(plain, exact=True).__contains__, globs)
-    names = frozenset(p for p in plain if not p.startswith("*."))
-    suffixes = tuple(p[1:] for p in plain if p.startswith("*."))
-    return _either(lambda name: name in names or name.endswith(suffixes), globs)
-
-
-def _either(first: Check | None, globs: tuple[Matcher, ...]) -> Check:
-    checks = (first, *globs) if first is not None else globs
-    if len(checks) == 1:
-        return checks[0]
-    return lambda value: any(check(value) for check in checks)
+    """`*.x` and plain names by a set when there are many; the rest as for any text."""
+    named = [p for p in patterns if not is_glob(p.removeprefix("*."))]
+    if len(named) <= _FEW:
+        return compile_globs(patterns)
+    among = DomainSet(named, exact=True)
+    others = compile_globs(p for p in patterns if is_glob(p.removeprefix("*.")))
+    return lambda name: name in among or others(name)
 
 
 def _is_number(values: tuple[Any, ...]) -> Check:

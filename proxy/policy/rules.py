@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from proxy.model import Layer
 from proxy.policy import ast
-from proxy.policy.extract import Scope
 from proxy.policy.match import Predicate
 from proxy.policy.ruling import PlannedEdit, RuleVerdict
+from proxy.policy.scope import Scope
 from proxy.records import Decided
 
 Terminal = ast.Permit | ast.Block | ast.Redirect
