@@ -23,12 +23,11 @@ def table_line(options: RedirectOptions, cgroup_level: int = 0, cgroup_root: str
     `cgroup_level` the depth of `options.cgroup`.
     """
     chains = []
-    scope = _scope(options, cgroup_level, cgroup_root)
     if options.output:
-        chains.append(_chain("output", options, scope))
+        chains.append(_chain("output", options, _scope(options, cgroup_level, cgroup_root)))
     if options.prerouting:
         names = ", ".join(f'"{name}"' for name in options.prerouting)
-        chains.append(_chain("prerouting", options, [f"iifname != {{ {names} }} return"]))
+        chains.append(_chain("prerouting", options, f"iifname {{ {names} }} "))
     flags = "flags owner; " if options.on_crash is OnCrash.OPEN else ""
     table = f"table inet {options.table}"
     return f"{table} {{ {flags}{'; '.join(chains)}; }}"
@@ -44,26 +43,27 @@ def clear_line(table: str, *, owned: bool) -> str:
     )
 
 
-def _scope(options: RedirectOptions, cgroup_level: int, cgroup_root: str) -> list[str]:
-    """Whose connections: rules that let everybody else's go."""
-    rules = []
+def _scope(options: RedirectOptions, cgroup_level: int, cgroup_root: str) -> str:
+    """Whose connections are captured, as conditions of the redirecting rule."""
+    # Never the other way round (`!= … return`): a packet without such a socket, or of a cgroup
+    # that is not so deep, matches neither `==` nor `!=`, and would be captured.
+    conditions = ""
     if options.uid is not None:
-        rules.append(f"meta skuid != {options.uid} return")
+        conditions += f"meta skuid {options.uid} "
     if options.cgroup is not None:
         path = f'"{cgroup_root}{options.cgroup}"'
-        rules.append(f"socket cgroupv2 level {cgroup_level} != {path} return")
-    return rules
+        conditions += f"socket cgroupv2 level {cgroup_level} {path} "
+    return conditions
 
 
-def _chain(hook: str, options: RedirectOptions, scope: list[str]) -> str:
+def _chain(hook: str, options: RedirectOptions, scope: str) -> str:
     ports = ", ".join(str(ports) for ports in options.ports)
     rules = [
         f"meta mark {options.mark} return",  # our own upstream sockets
-        *scope,
         f"ip6 daddr {_LINK_LOCAL} return",
         _own_addresses(options),
         *_excluded(options),
-        f"tcp dport {{ {ports} }} redirect to :{options.listen.port}",
+        f"{scope}tcp dport {{ {ports} }} redirect to :{options.listen.port}",
     ]
     head = f"type nat hook {hook} priority {_BEFORE_FILTERS}; policy accept;"
     return f"chain {hook} {{ {head} {'; '.join(rules)}; }}"

@@ -17,6 +17,7 @@ from proxy.model import Endpoint
 
 DEFAULT_MARK = 0x5347  #: "SG"; SO_MARK of our own upstream sockets
 
+_NUMBER = re.compile(r"[0-9]{1,5}")
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # IFNAMSIZ is 16 with the final NUL
 _CGROUP = re.compile(r"[A-Za-z0-9_.:@-]+(/[A-Za-z0-9_.:@-]+)*")
@@ -45,9 +46,10 @@ class PortRange(NamedTuple):
     @classmethod
     def parse(cls, value: int | str) -> PortRange:
         """From 80, "80" or "8000-8100". Raises ValueError with what was expected."""
-        first, _, last = str(value).partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
-            found = cls(int(first), int(last or first))
+        first, dash, last = str(value).partition("-")
+        ends = (first, last if dash else first)
+        if all(_NUMBER.fullmatch(end) for end in ends):
+            found = cls(*map(int, ends))
             if 1 <= found.first <= found.last <= 65535:
                 return found
         raise ValueError(f"{value!r} is not a TCP port (1-65535) or a range such as 8000-8100")

@@ -403,3 +403,95 @@ _DIAL = """
 import socket, sys
 socket.create_connection((sys.argv[1], 80), timeout=5).close()
 """
+
+
+def cgroup_v2() -> Path | None:
+    """Where cgroup v2 is mounted and can be written, alone or beside v1."""
+    for path in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+        if (path / "cgroup.controllers").is_file() and os.access(path, os.W_OK):
+            return path
+    return None
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    root = cgroup_v2()
+    if root is None:
+        pytest.skip("cgroup v2 is not mounted writable")
+    path = root / f"sluicegate-test-{os.getpid()}" / "inner"
+    path.mkdir(parents=True)
+    yield path
+    path.rmdir()
+    path.parent.rmdir()
+
+
+def test_only_one_cgroups_connections(net: Lab, cgroup: Path) -> None:
+    scope = f"{cgroup.parent.name}/inner"
+
+    def dial() -> None:
+        script = f'echo $$ > {cgroup}/cgroup.procs; exec "$@"'
+        command = ["sh", "-c", script, "sh", sys.executable, "-c", _DIAL, net.server_v4]
+        subprocess.run(command, check=True, timeout=10)
+
+    with (
+        installed(net.client, replace(OPTIONS, cgroup=scope)),
+        listening(net.server, net.server_v4, 80) as server,
+        listening(net.client, "127.0.0.1", PORT) as listener,
+    ):
+        assert reaches(net.client, server, net.server_v4, 80)
+        net.client.call(dial)
+        accepted, address = listener.accept()
+        with accepted:
+            assert Endpoint.of(address).host == net.client_v4
+
+
+def test_a_cgroup_that_is_not_there_is_refused(net: Lab) -> None:
+    provider = NftProvider(replace(OPTIONS, cgroup="no/such.slice"))
+    with pytest.raises(RedirectError, match="cgroup"):
+        net.client.call(provider.install)
+
+
+@pytest.mark.parametrize("on_crash", OnCrash)
+def test_thousands_of_excluded_networks(net: Lab, on_crash: OnCrash) -> None:
+    """One line of 100 kB: more than a pipe or a line editor may like."""
+    many = tuple(f"10.{80 + i // 250}.{i % 250}.0/26" for i in range(5000))
+    options = replace(OPTIONS, exclude=(*many, "10.77.2.2"), on_crash=on_crash)
+    with (
+        installed(net.client, options),
+        listening(net.server, net.server_v4, 80) as server,
+    ):
+        assert reaches(net.client, server, net.server_v4, 80)
+
+
+def test_an_interrupt_from_the_terminal_does_not_open_the_redirect(net: Lab) -> None:
+    """Ctrl-C goes to the whole foreground group; the proxy drains behind the redirect."""
+    victim = net.client.popen(
+        sys.executable, "-c", _VICTIM, OnCrash.OPEN, stdout=subprocess.PIPE, start_new_session=True
+    )
+    with victim:
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"installed\n"
+        children = Path(f"/proc/{victim.pid}/task/{victim.pid}/children").read_text().split()
+        assert [os.getsid(int(pid)) == victim.pid for pid in children] == [False]
+        waiting = [os.pidfd_open(int(pid)) for pid in children]
+        victim.kill()
+        for handle in waiting:
+            wait_for_end(handle)
+
+
+def test_without_privileges_it_says_so(net: Lab) -> None:
+    as_nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
+    said = net.client.run(*as_nobody, sys.executable, "-c", _REFUSED)
+    assert "CAP_NET_ADMIN" in said
+
+
+_REFUSED = """
+from proxy.errors import RedirectError
+from proxy.model import Endpoint
+from proxy.redirect.nft import NftProvider
+from proxy.redirect.options import RedirectOptions
+try:
+    NftProvider(RedirectOptions(Endpoint("127.0.0.1", 8080))).install()
+except RedirectError as error:
+    print(error)
+"""
