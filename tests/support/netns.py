@@ -20,6 +20,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -217,3 +218,31 @@ def _sweep() -> None:
         pid = path.name.split("-")[1]
         if pid.isdecimal() and not Path("/proc", pid).exists():
             _remove(path.name)
+
+
+@contextlib.contextmanager
+def listening(space: Namespace, host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket in `space`; "::" takes IPv4 too."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = space.call(
+        socket.create_server, (host, port), family=family, dualstack_ipv6=host == "::"
+    )
+    sock.settimeout(5)
+    with sock:
+        yield sock
+
+
+def connect(space: Namespace, host: str, port: int) -> socket.socket:
+    """A connected socket, made in `space`."""
+
+    def inside() -> socket.socket:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.settimeout(5)
+        try:
+            sock.connect((host, port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    return space.call(inside)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import h11
 import pytest
+import uvloop
 
 from proxy.contract import DialFailure
 from proxy.errors import BadPreamble
@@ -64,6 +66,34 @@ async def test_a_client_that_leaves_without_a_word_is_answered_nothing() -> None
     with pytest.raises(BadPreamble) as caught:
         await identify(end=True)
     assert caught.value.reply == b""
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_socket_can_become_a_transport_afterwards(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        client, accepted = socket.socketpair()
+        accepted.setblocking(False)
+        with client:
+            with pytest.raises(BadPreamble):
+                await ExplicitProvider().identify(accepted, CLIENT, 0.02)
+            client.send(b"CONNECT a.test:443 HTTP/1.1\r\nHost: a\r\n\r\nfirst")
+            found = await ExplicitProvider().identify(accepted, CLIENT, 5.0)
+            assert found.leftover == b"first"
+            client.send(b"second")
+            client.shutdown(socket.SHUT_WR)
+            reader = asyncio.StreamReader()
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: asyncio.StreamReaderProtocol(reader), accepted
+            )
+            assert await asyncio.wait_for(reader.read(), 5) == b"second"
+            transport.close()
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(scenario())
 
 
 def test_every_dial_failure_has_an_answer() -> None:
