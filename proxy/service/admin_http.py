@@ -146,6 +146,7 @@ class HttpServer:
             if connection.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
                 return
             connection.start_next_cycle()
+            await asyncio.sleep(0)  # flows have their turn between pipelined requests
 
     async def _read(
         self, connection: h11.Connection, reader: asyncio.StreamReader

@@ -382,3 +382,28 @@ async def test_stop_leaves_no_task_behind() -> None:
     for reader, writer in idle:
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_a_pipelining_client_does_not_keep_the_loop_for_itself() -> None:
+    served = turns = 0
+
+    async def answer(request: Request) -> Reply:
+        nonlocal served
+        served += 1
+        return Reply(200, b"ok")
+
+    async def others() -> None:
+        nonlocal turns
+        while served < 200:
+            turns += bool(served)
+            await asyncio.sleep(0)
+
+    server = HttpServer(answer)
+    endpoint = await server.start(LOOPBACK)
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    last = request[:-2] + b"Connection: close\r\n\r\n"
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(others())
+        group.create_task(exchange(endpoint.port, request * 199 + last))
+    assert turns >= 150
+    await server.stop()
