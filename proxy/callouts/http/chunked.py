@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from proxy.callouts.http.lines import TOKEN, EndOfHead, Finding, section_is_canonical
 
-_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})([^\r\n]*)\r\n")
+_LINE = re.compile(rb"(0*+)([0-9A-Fa-f]*)([^\r\n]*)\r\n")
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
 _EXTENSIONS = re.compile(
     rb"(?:[ \t]*;[ \t]*"
@@ -26,7 +26,7 @@ _EXTENSIONS = re.compile(
     + _QUOTED
     + rb"))?)*[ \t]*"
 )
-_MAX_CHUNK = 1 << 60
+_MAX_DIGITS = 15  # significant ones: below 2**60
 
 # Fields that a recipient must not merge from a trailer: framing, routing, request modifiers,
 # credentials, and what says how to read the content (RFC 9110 6.5.1).
@@ -100,14 +100,16 @@ class ChunkScanner:
             return
         self._looked = 0
         match = _LINE.fullmatch(data, start, end)
-        size = int(match[1], 16) if match else 0
-        if match is None or size >= _MAX_CHUNK:
+        if match is None or not match[1] + match[2] or len(match[2]) > _MAX_DIGITS:
             self.fault = _line_fault(bytes(data[start:end]))
             return
-        if match[2] and not self._extension(bytes(match[2])):
+        if match[3] and not self._extension(bytes(match[3])):
             return
-        if match[2]:
-            scan.cuts.append(match.span(2))
+        size = int(match[2] or b"0", 16)
+        if len(match[1]) > _MAX_DIGITS:  # valid, but more than some parsers count
+            scan.cuts.append((match.start(1), match.end(1) - (not size)))
+        if match[3]:
+            scan.cuts.append(match.span(3))
         self._left = size
         self._at = _At.DATA if size else _At.TRAILER
         scan.consumed = end
