@@ -81,7 +81,7 @@ def _pieces(head: str, middle: list[str], tail: str) -> Matcher:
             return False
         at, end = len(head), len(value) - len(tail)
         for piece in middle:
-            found = value.find(piece, at, max(end, 0))
+            found = value.find(piece, at)
             if found < 0:
                 return False
             at = found + len(piece)

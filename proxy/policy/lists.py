@@ -115,7 +115,7 @@ def _span(entry: str) -> tuple[int, int, int]:
     network = ipaddress.ip_network(entry, strict=False)
     first = int(network.network_address)
     last = int(network.broadcast_address)
-    if network.version == 6 and network.prefixlen >= 96 and first >> 32 == 0xFFFF:
+    if network.version == 6 and first >> 32 == 0xFFFF:
         return 4, first - _MAPPED, last - _MAPPED
     return network.version, first, last
 

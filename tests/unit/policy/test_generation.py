@@ -269,6 +269,17 @@ def test_a_generation_describes_itself_and_does_not_change() -> None:
         rules.layers[Layer.STREAM] = rules.layers[REQUEST]  # type: ignore[index]
 
 
+def test_rules_about_a_name_and_the_names_above_it_are_all_found_in_order() -> None:
+    hosts = ("*.test", "y.x.a.test", "*.a.test", "*.x.a.test", "other.test", "*.y.x.a.test")
+    found = decide(
+        *(rule(host, ast.Log(), when=is_("host", host)) for host in hosts),
+        rule("several", ast.Log(), when=is_("host", "*.test", "y.x.a.test", "*.a.test")),
+        rule("any", ast.Log()),
+        host="Y.x.a.test",
+    )
+    assert [hit.rule for hit in found.hits] == [*hosts[:4], "several", "any"]
+
+
 def test_ten_thousand_rules_about_other_hosts_cost_nothing() -> None:
     def rules(count: int) -> Generation:
         return generation(

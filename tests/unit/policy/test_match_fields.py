@@ -156,6 +156,25 @@ def test_is(field: str, arg: str | None, values: tuple[Any, ...], expected: bool
     assert value_of(field, {Op.IS: values}, arg) is expected
 
 
+MANY_HOSTS = tuple(f"h{i}.test" for i in range(20)) + tuple(f"*.s{i}.test" for i in range(20))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (("www.example.com",), True),
+        (("*.example.com",), True),
+        (("example.com",), False),
+        (("*.www.example.com",), False),
+        (("www.*",), True),
+        (("ftp.*",), False),
+    ],
+)
+def test_many_names_mean_the_same_as_few(values: tuple[str, ...], expected: bool) -> None:
+    assert value_of("host", {Op.IS: values}) is expected
+    assert value_of("host", {Op.IS: MANY_HOSTS + values}) is expected
+
+
 AT_RESPONSE = [
     ("status", None, ((400, 499),), True),
     ("status", None, (200,), False),

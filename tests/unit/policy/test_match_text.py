@@ -33,6 +33,29 @@ def test_globs_mean_what_the_oracle_says(patterns: list[str], text: str) -> None
     assert compile_globs(patterns)(text) is any(map(oracle, patterns))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("ab*ba", "aba", False),
+        ("*a*a*", "a", False),
+        ("*a*a*", "aa", True),
+        ("*ab*ba*", "aba", False),
+        ("*ab*ba*", "xabxbax", True),
+        ("a*b*c", "abc", True),
+        ("a*b*c", "acb", False),
+        ("a*bc*c", "abc", False),
+        ("**", "", True),
+        ("a**", "a", True),
+        ("?", "", False),
+        ("?*", "x", True),
+    ],
+)
+def test_pieces_of_a_glob_do_not_overlap(pattern: str, text: str, expected: bool) -> None:
+    assert compile_globs([pattern])(text) is expected
+
+
 @pytest.mark.parametrize("pattern", ["*a*a*a*a*a*a*b", "*?a?*a?*a?*a?*b", "a*a*a*a*a*a*a*c"])
 def test_many_stars_stay_linear(pattern: str) -> None:
     matches = compile_globs([pattern])
