@@ -10,6 +10,7 @@ and `url` hold the readings of one value instead (`proxy.policy.paths`).
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from proxy.model import Confidence
@@ -25,8 +26,9 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MISSING: Any = object()
 
 
+@lru_cache(maxsize=1024)
 def reader(field: str, arg: str | None) -> Read:
-    """The memoised read of a field. Raises KeyError for a field that is not in FIELDS."""
+    """The memoised read of a field, one for all tests of it. Raises KeyError outside FIELDS."""
     named = messages.WITH_ARG.get(field)
     read = named(arg or "") if named is not None else _PLAIN[field]
     if field == "tag":

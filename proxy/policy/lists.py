@@ -29,7 +29,11 @@ def octets(text: str) -> str:
     """
     if text.isascii():
         return text
-    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    try:
+        raw = text.encode("utf-8", "surrogateescape")  # undoes os.fsdecode
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "surrogatepass")  # half a UTF-16 pair, as in NT paths
+    return raw.decode("latin-1")
 
 
 def fold(text: str) -> str:
