@@ -143,7 +143,8 @@ class ChunkScanner:
             scan.consumed += 2
             self._at = _At.SIZE
         elif ahead not in (b"", b"\r"):
-            self.fault = Finding("http1.chunk_crlf", ascii(bytes(ahead))[2:-1])
+            wrong = ahead if ahead.startswith(b"\r") else ahead[:1]
+            self.fault = Finding("http1.chunk_crlf", ascii(bytes(wrong))[2:-1])
 
     def _trailer(self, data: bytes | bytearray, scan: Scan) -> None:
         """Everything after the last chunk, judged when its empty line is there."""

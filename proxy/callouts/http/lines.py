@@ -19,6 +19,7 @@ _TOKEN = re.compile(TOKEN)
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _STATUS = re.compile(rb"(HTTP/[0-9]\.[0-9]) [0-9]{3}(?: .*)?", re.DOTALL)
 _CTL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_DECIDES = re.compile(rb"(?i)(?:content-length|transfer-encoding|host)[ \t]*:")
 _END = re.compile(rb"\n\r?\n")
 
 
@@ -80,14 +81,17 @@ def name_response_faults(raw: bytes) -> list[Finding]:
 
 
 def mend(raw: bytes) -> bytes:
-    """The head with LF as CRLF, folds joined by one blank (9112 5.2) and NUL as a blank."""
+    """The head with LF as CRLF, folds joined by one blank (9112 5.2) and NUL as a blank.
+
+    Not NUL in what decides over framing and routing: there it is part of no valid value.
+    """
     out: list[bytes] = []
     for line in raw.split(b"\n"):
         line = line.removesuffix(b"\r")
         if line[:1] in (b" ", b"\t") and len(out) > 1:
             out[-1] = out[-1].rstrip(b" \t") + b" " + line.strip(b" \t")
         else:
-            out.append(line.replace(b"\0", b" ") if out else line)
+            out.append(line.replace(b"\0", b" ") if out and not _DECIDES.match(line) else line)
     return b"\r\n".join(out)
 
 

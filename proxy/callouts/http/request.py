@@ -150,7 +150,7 @@ class RequestSide:
         if head is not None and self._must_dial(head):
             return self._dial(head)
         exchange = session.begin(head, session.policies())
-        finding = session.first_refused(parsed.findings, OUT)
+        finding = session.first_refused(parsed, OUT)
         if finding is not None or head is None:
             return session.refuse(finding or parsed.findings[0], OUT, len(raw))
         if any(f.id == "http1.te_and_cl" for f in parsed.findings):

@@ -120,7 +120,7 @@ class ResponseSide:
             return self._incomplete(exchange, data)
         raw = bytes(data.data[:length])
         parsed = parse_response(raw, self._session.limits.head_fields)
-        finding = self._session.first_refused(parsed.findings, IN)
+        finding = self._session.first_refused(parsed, IN)
         if finding is not None or parsed.head is None:
             return self._session.refuse(finding or parsed.findings[0], IN, length)
         head = parsed.head

@@ -16,6 +16,7 @@ from proxy.callouts.http.chunked import ChunkScanner
 from proxy.callouts.http.exchange import Answered, Exchange
 from proxy.callouts.http.framing import keeps_open
 from proxy.callouts.http.lines import Finding
+from proxy.callouts.http.parse import H, Parsed
 from proxy.contract import AllowConnection, Block, DropConnection, How, UpstreamFailed, Verdict
 from proxy.heads import RequestHead
 from proxy.limits import Cause, OnException
@@ -110,10 +111,10 @@ class Session:
         self.flow.info.add_tags(ruling.tags)
         return ruling
 
-    def repairs(self, finding: Finding, direction: Direction) -> bool:
+    def repairs(self, finding: Finding, direction: Direction, *, possible: bool = True) -> bool:
         """Whether policy has this anomaly repaired; reports it either way."""
         exchange = self.exchange
-        repair = self._would_repair(finding)
+        repair = possible and self._would_repair(finding)
         action = "repair" if repair else "refuse"
         if not repair and self.exceptions.parse_error is OnException.OPEN:
             action = "open"
@@ -141,9 +142,16 @@ class Session:
         repairable = ANOMALIES[finding.id].repairable
         return repairable and policy.anomaly_action(finding.id) == "repair"
 
-    def first_refused(self, findings: tuple[Finding, ...], direction: Direction) -> Finding | None:
-        """The first anomaly that is not to be repaired, all before it being reported."""
-        return next((f for f in findings if not self.repairs(f, direction)), None)
+    def first_refused(self, parsed: Parsed[H], direction: Direction) -> Finding | None:
+        """The first anomaly that is not to be repaired; those before it are reported.
+
+        Without a canonical reading (`parsed.head` is None) nothing can be repaired.
+        """
+        possible = parsed.head is not None
+        for finding in parsed.findings:
+            if not self.repairs(finding, direction, possible=possible):
+                return finding
+        return None
 
     def refuse(self, finding: Finding, direction: Direction, n: int) -> Verdict:
         """What an anomaly that is not repaired comes to; it has been reported already.
