@@ -182,6 +182,10 @@ class Conversation:
     def anomalies(self) -> list[tuple[str, str]]:
         return [(r.anomaly, r.action) for r in self.records if isinstance(r, AnomalySeen)]
 
+    @property
+    def credit_inbound(self) -> int:
+        return self._credit[S]
+
     # --- FlowHandle
 
     def inject(self, direction: Direction, data: bytes) -> None:

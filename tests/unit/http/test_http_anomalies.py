@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from tests.unit.http.stage_driver import Conversation, FakePolicy, in_bytes, in_cuts
 
 from proxy.anomalies import ANOMALIES
 from proxy.limits import Cause, ExceptionPolicies, Limits, OnException
 from proxy.records import ExceptionApplied
+from tests.unit.http.stage_driver import Conversation, FakePolicy, in_bytes, in_cuts
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.test\r\n"
@@ -266,7 +266,7 @@ def test_a_faulty_response_does_not_reach_the_client(case: Case):
     assert (case.id, "refuse") in talk.anomalies
     delivered = talk.to_client.removeprefix(case.passes)
     interim = case.passes.startswith(b"HTTP/1.1 1")
-    if case.passes and not interim or not case.client:
+    if (case.passes and not interim) or not case.client:
         assert delivered == b""
     else:
         assert delivered.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
