@@ -49,41 +49,52 @@ async def _identify(
     services: Services, sock: socket.socket, client: Endpoint
 ) -> Identified | None:
     """Where the connection was going; None when it was refused (and said so)."""
-    if client in services.dialled:
-        return _refuse(services, sock, client, "loop", "the client is this proxy itself")
+    reply = b""
     try:
+        if client in services.dialled:
+            raise _Refused("loop", "the client is this proxy itself")
         found = await services.provider.identify(sock, client, services.times.identify_seconds)
+        problem = services.guard.check(found.info.original_dst)
+        if problem is None:
+            return found
+        raise _Refused("self", problem)
+    except _Refused as error:
+        reason, detail = error.reason, str(error)
     except NotRedirected as error:
-        services.accounts.exception(Cause.NO_REDIRECT_INFO, OnException.CLOSED)
-        return _refuse(services, sock, client, "not_redirected", str(error))
+        reason, detail = "not_redirected", str(error)
+        services.accounts.exception(Cause.NO_REDIRECT_INFO, OnException.CLOSED, detail)
     except BadPreamble as error:
-        return _refuse(services, sock, client, "bad_preamble", str(error), error.reply)
+        reason, detail, reply = "bad_preamble", str(error), error.reply
     except (RedirectError, OSError) as error:
-        return _refuse(services, sock, client, "no_redirect_info", str(error))
-    problem = services.guard.check(found.info.original_dst)
-    if problem:
-        return _refuse(services, sock, client, "self", problem)
-    return found
-
-
-def _refuse(
-    services: Services,
-    sock: socket.socket,
-    client: Endpoint,
-    reason: str,
-    detail: str,
-    reply: bytes = b"",
-) -> None:
+        reason, detail = "no_redirect_info", str(error)
     services.accounts.refused(client, reason, detail)
+    await _say_goodbye(services, sock, reply)
+    return None
+
+
+class _Refused(Exception):
+    """One of our own guards says no."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(detail)
+
+
+async def _say_goodbye(services: Services, sock: socket.socket, reply: bytes) -> None:
+    """RST, or a last word that is not lost: unread bytes at close would turn it into a RST."""
     try:
-        if reply:
-            sock.send(reply)
-            sock.shutdown(socket.SHUT_WR)
-        else:
+        if not reply:
             reset_on_close(sock)
+            return
+        async with asyncio.timeout(services.times.linger_seconds):
+            await services.loop.sock_sendall(sock, reply)
+            sock.shutdown(socket.SHUT_WR)
+            while await services.loop.sock_recv(sock, 65536):
+                pass
     except OSError:
-        pass  # EPIPE, ECONNRESET: the client is gone already
-    sock.close()
+        pass  # TimeoutError too: the client does not leave; EPIPE, ECONNRESET: it has left
+    finally:
+        sock.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +218,4 @@ async def _establish(shell: FlowShell, sock: socket.socket) -> None:
         return
     keep_alive(sock)
     await shell.connected(sock)
+    shell.account.established()

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from proxy import __version__
@@ -26,6 +27,7 @@ from proxy.redirect.guards import SelfGuard
 from proxy.redirect.provider import make_provider
 from proxy.service.admin import AdminServer
 from proxy.service.intake import Intake
+from proxy.service.listener import open_listeners
 from proxy.service.loops import loop_factory
 from proxy.service.reauthorise import reauthorise
 from proxy.service.sampled import SampledPolicy
@@ -66,49 +68,56 @@ class Service:
         self._loop = loop
         self._started = time.time()
         self._counters = Counters()
-        self._sink = open_sink(settings.events, self._counters)
-        self._accounts = Accounts(self._counters, self._sink, wall=time.time)
+        self._sink = open_sink(settings.events.path, self._counters)
+        self._accounts = Accounts(
+            self._counters, self._sink, wall=time.time, queries=settings.events.log_query
+        )
         self._store = PolicyStore(settings.policies_dir(), self._on_reload)
-        self._provider = make_provider(settings.redirect.provider, settings.redirect_options())
         self._watch = HangupWatch.create(loop)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._last_reload: ReloadResult | None = None
         self._policy: SampledPolicy | None = None
-        self._intake: Intake | None = None
-        self._admin: AdminServer | None = None
+        self._closing: list[Callable[[], None]] = []
 
     async def start(self) -> None:
-        """Policies first, then listeners, then the redirect: nothing arrives too early."""
+        """Policies first, then sockets, the redirect last: nothing arrives too early.
+
+        Guards and redirect rules are made of the ports that were really bound.
+        """
         self._store.load_initial()
-        listen, admin = self.settings.listen_endpoint(), self.settings.admin_endpoint()
-        self._services = self._make_services(SelfGuard([listen, admin]))
-        self._intake = Intake(self._services, self._counters, self.settings.flow_limit())
-        self._intake.open(listen, also_v6=self._provider.name == "nft")
-        self._admin = self._make_admin(admin)
+        settings = self.settings
+        also_v6 = settings.redirect.provider == "nft"
+        sockets = open_listeners(settings.listen_endpoint(), also_v6=also_v6)
+        self.listening = [Endpoint.of(sock.getsockname()) for sock in sockets]
+        self._closing.extend(sock.close for sock in sockets)
+        self._admin = self._make_admin(settings.admin_endpoint())
         await self._admin.start()
-        self._provider.install()
+        self._provider = make_provider(
+            settings.redirect.provider,
+            settings.redirect_options(self.listening[0], self._admin.endpoint),
+        )
+        self._services = self._make_services()
+        self._intake = Intake(self._services, self._counters, sockets, settings.flow_limit())
+        self._closing.append(self._provider.remove)
+        await asyncio.to_thread(self._provider.install)
         self._intake.start()
-        self._tasks = [
-            self._loop.create_task(self._store.watch()),
-            self._loop.create_task(self._sweep()),
-        ]
+        self._spawn(self._store.watch())
+        self._spawn(self._sweep())
         self._on_signals()
         self._accounts.service_event("SERVICE_START", version=__version__)
 
     def ready_line(self) -> str:
         store = self._store.current
-        listen = ", ".join(str(endpoint) for endpoint in self._intake_endpoints())
-        admin = self._admin.endpoint if self._admin else ""
+        listen = ", ".join(str(endpoint) for endpoint in self.listening)
         return (
             f"sluicegate {__version__} ready: listening on {listen} ({self._provider.name}), "
-            f"admin http://{admin}, generation {store.number} with {store.rules} rules"
+            f"admin http://{self._admin.endpoint}, generation {store.number} with {store.rules} rules"
         )
 
     async def drain(self) -> None:
         """No new connections; exchanges in work may finish until the drain limit."""
-        self._provider.remove()
-        if self._intake is not None:
-            self._intake.close()
+        await asyncio.to_thread(self._provider.remove)
+        self._intake.close()
         for flow in list(self._services.flows):
             flow.feed(Drain())
         deadline = self._loop.time() + self._services.times.drain_seconds
@@ -118,15 +127,16 @@ class Service:
             flow.end(How.RESET, FlowOutcome.DRAINED, "the service stopped")
 
     async def close(self) -> None:
-        """Give everything back, whatever had been started."""
-        self._provider.remove()
+        """Give everything back, whatever had been started, in reverse order."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._intake is not None:
+        if hasattr(self, "_intake"):
             await self._intake.finish()
-        if self._admin is not None:
+        if hasattr(self, "_admin"):
             await self._admin.stop()
+        for undo in reversed(self._closing):
+            undo()
         if self._watch is not None:
             self._watch.close()
         self._accounts.service_event("SERVICE_STOP", version=__version__)
@@ -140,11 +150,11 @@ class Service:
             "version": __version__,
             "uptime_seconds": round(time.time() - self._started, 3),
             "state": "draining" if self.stopping.is_set() else "ready",
-            "listen": [str(endpoint) for endpoint in self._intake_endpoints()],
+            "listen": [str(endpoint) for endpoint in self.listening],
             "provider": self._provider.name,
             "loop": type(self._loop).__module__,
             "flows_open": len(self._services.flows),
-            "buffered_bytes": self._services.budget.held,
+            "buffered_bytes": self._services.budget.used,
             "policies": str(self.settings.policies_dir()),
             "generation": generation.number,
             "rules": generation.rules,
@@ -156,7 +166,7 @@ class Service:
         """The admin endpoint's and SIGHUP's reload."""
         return _describe(await self._store.reload("admin"))
 
-    def _make_services(self, guard: SelfGuard) -> Services:
+    def _make_services(self) -> Services:
         config = self.settings.stream_config()
 
         def make_protocol_stage(flow: FlowHandle) -> StreamCallout:
@@ -172,7 +182,7 @@ class Service:
         return Services(
             loop=self._loop,
             provider=self._provider,
-            guard=guard,
+            guard=SelfGuard([*self.listening, self._admin.endpoint]),
             policies=self._current_policy,
             registrations=(stage,),
             accounts=self._accounts,
@@ -219,9 +229,12 @@ class Service:
     def _on_hangup(self) -> None:
         if self._sink is not None:
             self._sink.reopen()
-        task = self._loop.create_task(self._reload_quietly())
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
+        self._spawn(self._reload_quietly())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _reload_quietly(self) -> None:
         await self._store.reload("SIGHUP")
@@ -233,13 +246,10 @@ class Service:
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             now = self._loop.time()
             self._counters.observe_loop_lag(max(0.0, now - due))
-            self._counters.buffered_bytes = self._services.budget.held
+            self._counters.buffered_bytes = self._services.budget.used
             for flow in list(self._services.flows):
                 flow.tick(now)
             due = self._loop.time() + _SWEEP_SECONDS
-
-    def _intake_endpoints(self) -> list[Endpoint]:
-        return self._intake.endpoints if self._intake is not None else []
 
 
 def _describe(result: ReloadResult) -> dict[str, Any]:

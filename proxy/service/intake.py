@@ -4,56 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 
 from proxy.account.metrics import Counters
-from proxy.errors import StartError
 from proxy.flow.run import run_flow
 from proxy.flow.services import Services
 from proxy.flow.side import reset_on_close
 from proxy.limits import Cause, OnException
 from proxy.model import Endpoint
-from proxy.service.listener import Listener, open_listener
+from proxy.service.listener import Listener
 
 
 class Intake:
-    """Owns the listeners and the flow tasks. Over `limit` flows the overload row decides."""
+    """Owns the accept loop and the flow tasks. Over `limit` flows the overload row decides."""
 
-    def __init__(self, services: Services, counters: Counters, limit: int) -> None:
+    def __init__(
+        self, services: Services, counters: Counters, sockets: list[socket.socket], limit: int
+    ) -> None:
         self._services = services
-        self._counters = counters
         self._limit = limit
-        self._sockets: list[socket.socket] = []
-        self._listener: Listener | None = None
+        self._listener = Listener(services.loop, sockets, self._accepted, counters.accept_error)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def endpoints(self) -> list[Endpoint]:
-        """Where we listen, with the real ports."""
-        return [Endpoint.of(sock.getsockname()) for sock in self._sockets if sock.fileno() >= 0]
-
-    def open(self, endpoint: Endpoint, *, also_v6: bool) -> None:
-        """Bind. `also_v6`: listen on ::1 too, where a redirect of IPv6 loopback arrives."""
-        self._sockets = [open_listener(endpoint)]
-        if also_v6 and endpoint.host == "127.0.0.1":
-            port = self._sockets[0].getsockname()[1]
-            try:
-                self._sockets.append(open_listener(Endpoint("::1", port)))
-            except StartError as error:
-                print(f"sluicegate: IPv6 is not redirected: {error}", file=sys.stderr)
-
     def start(self) -> None:
-        self._listener = Listener(
-            self._services.loop, self._sockets, self._accepted, self._counters.accept_error
-        )
         self._listener.start()
 
     def close(self) -> None:
         """Stop listening; flows go on."""
-        if self._listener is not None:
-            self._listener.close()
-        for sock in self._sockets:
-            sock.close()
+        self._listener.close()
 
     async def finish(self) -> None:
         """End what is left, and wait for it."""
@@ -71,7 +48,7 @@ class Intake:
 
     def _overloaded(self, sock: socket.socket, client: Endpoint) -> bool:
         action = self._services.config.exceptions.overload
-        self._services.accounts.exception(Cause.OVERLOAD, action)
+        self._services.accounts.exception(Cause.OVERLOAD, action, f"{self._limit} flows are open")
         if action is OnException.OPEN:
             return False
         self._services.accounts.refused(client, "overload", f"{self._limit} flows are open")

@@ -41,6 +41,21 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     return sock
 
 
+def open_listeners(endpoint: Endpoint, *, also_v6: bool) -> list[socket.socket]:
+    """The sockets to accept on. `also_v6`: a redirect of IPv6 arrives at ::1, so that too.
+
+    Raises StartError; nothing stays open then.
+    """
+    first = open_listener(endpoint)
+    if not (also_v6 and endpoint.host == "127.0.0.1"):
+        return [first]
+    try:
+        return [first, open_listener(Endpoint("::1", first.getsockname()[1]))]
+    except StartError:
+        first.close()
+        raise
+
+
 class Listener:
     """Accepts on every socket until closed; `accepted` must not block."""
 
