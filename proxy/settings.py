@@ -179,10 +179,17 @@ def load_settings(
     path: Path | None = None,
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
+    *,
+    serving: bool = True,
 ) -> Settings:
-    """Read, merge and check. `flags` maps dotted keys to values. Raises SettingsError."""
+    """Read, merge and check. `flags` maps dotted keys to values. Raises SettingsError.
+
+    `serving`: also what only a service needs (an upstream for the static provider).
+    """
     variables = os.environ if environment is None else environment
     settings = collect(Settings, path, variables, flags or {})
+    if not serving:
+        return settings
     problems = []
     for cidr in settings.redirect.exclude:
         try:

@@ -44,8 +44,8 @@ def collect(
             _put(merged, key, _value(environment[name]))
             origin[key] = name
     for key, value in flags.items():
-        _put(merged, key, value)
-        origin[key] = f"--{key}"
+        _put(merged, key, _value(value) if isinstance(value, str) else value)
+        origin[key] = f"--set {key}"
     try:
         return model.model_validate(merged)
     except ValidationError as error:

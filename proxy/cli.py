@@ -1,0 +1,246 @@
+"""The command `sluicegate`: one function per verb, from arguments to an exit code.
+
+Exit codes: 0 ok, 1 findings or refused, 2 usage, 3 cannot start. What a verb needs is
+imported when it runs, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxy import __version__
+from proxy.errors import SettingsError, SluicegateError
+
+if TYPE_CHECKING:
+    from proxy.settings import Settings
+
+OK, FINDINGS, USAGE, CANNOT_START = range(4)
+_EPILOG = "exit codes: 0 ok, 1 findings or refused, 2 usage, 3 cannot start"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Mistakes of the user give one sentence on stderr, never a traceback."""
+    arguments = _parser().parse_args(argv)
+    verb: Callable[[argparse.Namespace], int] = arguments.verb
+    try:
+        return verb(arguments)
+    except SettingsError as error:
+        _complain(f"sluicegate: settings not usable:\n{error}")
+        return USAGE
+    except SluicegateError as error:
+        _complain(f"sluicegate: {error}")
+        return FINDINGS
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
+        return OK
+    except KeyboardInterrupt:
+        return FINDINGS
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sluicegate",
+        description="An inline HTTP/TCP proxy that enforces stream-layer policy.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"sluicegate {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    def verb(name: str, function: Callable[..., int], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text, epilog=_EPILOG)
+        sub.set_defaults(verb=function)
+        return sub
+
+    _run_arguments(verb("run", run, "Serve in the foreground until SIGTERM."))
+    sub = verb("check", check, "Validate the policies of a directory; every error with its place.")
+    sub.add_argument("directory", metavar="DIR", type=Path)
+    _json_flag(sub)
+    verb("schema", schema, "Print the JSON Schema of the policy language.")
+    sub = verb("layers", layers, "List every FWPM_LAYER_* and who serves it.")
+    sub.add_argument("--served", choices=("proxy", "redirector", "none"), help="only these")
+    _json_flag(sub)
+    for name, function, text in (
+        ("status", status, "Show what a running service is doing."),
+        ("reload", reload, "Make a running service read its policies again."),
+    ):
+        sub = verb(name, function, text)
+        sub.add_argument("--config", metavar="FILE", type=Path, help="settings file (TOML)")
+        sub.add_argument("--admin", metavar="ADDR:PORT", help="admin endpoint of the service")
+        _json_flag(sub)
+    verb("demo", demo, "Show the main job on loopback, with real requests; ends by itself.")
+    return parser
+
+
+def _json_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", metavar="FILE", type=Path, help="settings file (TOML)")
+    add("--listen", metavar="ADDR:PORT", help="where redirected connections arrive")
+    add("--redirect", metavar="PROVIDER", help="static, explicit or nft")
+    add("--upstream", metavar="ADDR:PORT", help="destination of the static provider")
+    add("--policies", metavar="DIR", help="directory of policy files, watched")
+    add("--admin", metavar="ADDR:PORT", help="metrics, status and reload")
+    add("--events", metavar="FILE|-", help="event records as JSON lines")
+    add(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="any other setting, e.g. --set limits.head_bytes=32KiB",
+    )
+
+
+# --- verbs
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve. What keeps it from starting is exit code 3."""
+    from proxy.service import app
+
+    return app.run(_settings(arguments))
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Every mistake of a policy directory, each with file:line:column."""
+    from proxy.policy.store import check_directory
+
+    report = check_directory(arguments.directory)
+    problems = list(report.problems)
+    if arguments.json:
+        _print_json(
+            {
+                "ok": not problems,
+                "policies": report.policies,
+                "rules": report.rules,
+                "problems": [
+                    {
+                        "file": p.file,
+                        "line": p.line,
+                        "column": p.column,
+                        "message": p.message,
+                        "hint": p.hint,
+                    }
+                    for p in problems
+                ],
+            }
+        )
+    else:
+        for problem in problems:
+            print(_paint("31", str(problem)))
+        if problems:
+            print(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        else:
+            print(_paint("32", f"ok: {report.policies} policies, {report.rules} rules"))
+    return FINDINGS if problems else OK
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """The policy language for editors."""
+    from proxy.policy.jsonschema import policy_schema
+
+    print(json.dumps(policy_schema(), indent=2, sort_keys=True))
+    return OK
+
+
+def layers(arguments: argparse.Namespace) -> int:
+    """The catalogue of the platform's layers."""
+    from proxy.layers import catalogue
+
+    rows = [row for row in catalogue() if arguments.served in (None, row.served_by)]
+    if arguments.json:
+        _print_json([row.as_dict() for row in rows])
+        return OK
+    for row in rows:
+        colour = {"proxy": "32", "redirector": "36", "none": "90"}[row.served_by]
+        ours = f" as {row.layer}" if row.layer else ""
+        print(f"{row.name}  {row.guid}\n    {_paint(colour, row.served_by + ours)}: {row.why}")
+    return OK
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Ask the admin endpoint."""
+    from proxy.service.client import fetch_status
+
+    settings = _settings(arguments, serving=False)
+    answer = fetch_status(settings.admin_endpoint(), settings.admin_token())
+    if arguments.json:
+        _print_json(answer)
+        return OK
+    for key, value in answer.items():
+        shown = json.dumps(value) if isinstance(value, dict | list) else value
+        print(f"{key:16} {shown}")
+    return OK
+
+
+def reload(arguments: argparse.Namespace) -> int:
+    """Ask the admin endpoint; refused policies are exit code 1 and printed with their places."""
+    from proxy.service.client import request_reload
+
+    settings = _settings(arguments, serving=False)
+    answer = request_reload(settings.admin_endpoint(), settings.admin_token())
+    if arguments.json:
+        _print_json(answer)
+    elif answer.get("ok"):
+        print(_paint("32", f"ok: generation {answer['generation']}"))
+    else:
+        for problem in answer.get("problems", []):
+            print(_paint("31", str(problem)))
+        print(f"refused; generation {answer.get('generation')} stays in force")
+    return OK if answer.get("ok") else FINDINGS
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """The main job, shown."""
+    from proxy.service.demo import run_demo
+
+    return run_demo()
+
+
+# --- shared
+
+
+def _settings(arguments: argparse.Namespace, *, serving: bool = True) -> Settings:
+    from proxy.settings import load_settings
+
+    flags: dict[str, object] = {}
+    keys = {
+        "listen": "listen",
+        "redirect": "redirect.provider",
+        "upstream": "redirect.upstream",
+        "policies": "policies",
+        "admin": "admin.listen",
+        "events": "events.path",
+    }
+    for argument, key in keys.items():
+        if getattr(arguments, argument, None) is not None:
+            flags[key] = getattr(arguments, argument)
+    for pair in getattr(arguments, "set", []):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SluicegateError(f"--set {pair!r}: write KEY=VALUE")
+        flags[key.strip()] = value.strip()
+    return load_settings(arguments.config, flags=flags, serving=serving)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def _paint(colour: str, text: str) -> str:
+    """Colour on a terminal only, and never with NO_COLOR (no-color.org)."""
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)
