@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.model import Layer
+from proxy.model import Protocol as Recognised
 from proxy.policy import ast
 from proxy.policy.facts import Facts
 from proxy.records import Decided
@@ -52,6 +53,10 @@ class Policy(Protocol):
     @property
     def number(self) -> int:
         """Generation number, from 1."""
+
+    @property
+    def protocols(self) -> frozenset[Recognised]:
+        """Protocols that have enforcing (not shadow) rules of their own layers."""
 
     def wants(self, layer: Layer) -> bool:
         """Whether any rule looks at that layer (the interest mask)."""

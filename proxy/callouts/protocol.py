@@ -1,0 +1,194 @@
+"""The one protocol stage of a flow: holds the client's bytes until it is clear what they are.
+
+It recognises (`detect`), then hands over, from the same offset, to the stage of that protocol,
+or lets the flow pass under its connection rules. While the client is silent the server's bytes
+pass, so that protocols in which the server speaks first work; they classify nothing.
+"""
+
+from __future__ import annotations
+
+from proxy.callouts.context import CalloutContext
+from proxy.callouts.detect import Detector
+from proxy.callouts.http.stage import HttpStage
+from proxy.callouts.opaque import Passing, closes, judge, shed
+from proxy.callouts.tls import TlsStage
+from proxy.contract import (
+    PERMIT_FIN,
+    AllowConnection,
+    Defer,
+    Drain,
+    DropConnection,
+    How,
+    NeedMoreData,
+    Overload,
+    Permit,
+    Signal,
+    StreamCallout,
+    StreamData,
+    TimerFired,
+    UpstreamFailed,
+    Verdict,
+)
+from proxy.limits import Cause
+from proxy.model import Direction, Layer, Protocol
+from proxy.records import AnomalySeen, Detected
+
+DETECT_TIMER = "detect"
+DRAIN_TIMER = "drain"
+_STATUS = b"HTTP/"
+
+
+class ProtocolStage:
+    """One per flow, the first to see its bytes (contract.StreamCallout)."""
+
+    def __init__(self, context: CalloutContext) -> None:
+        self._context = context
+        self._flow = context.flow
+        self._limits = context.config.limits
+        self._detector = Detector(self._limits.detect_bytes)
+        self._inner: StreamCallout | None = None
+        self._heard = False  # a byte of the client's is here
+        self._server_spoke = False  # bytes of the server's have gone to the client
+        self._server_waits = False  # bytes of the server's are held
+        self._server_finished = False
+        self._failed: UpstreamFailed | None = None
+        self._draining = False
+
+    def classify(self, data: StreamData) -> Verdict:
+        if self._inner is not None:
+            return self._inner.classify(data)
+        return self._client(data) if data.direction is Direction.OUTBOUND else self._server(data)
+
+    def signal(self, signal: Signal) -> bool:
+        if self._inner is not None:
+            if signal == TimerFired(DRAIN_TIMER):
+                signal = Drain()
+            return self._inner.signal(signal)
+        match signal:
+            case TimerFired(name) if name == DETECT_TIMER:
+                self._too_slow()
+            case UpstreamFailed():
+                return self._upstream_failed(signal)
+            case Drain():
+                self._drain()
+            case Overload():
+                shed(self._context)
+            case _:
+                return False
+        return True
+
+    def closed(self, reason: str) -> None:
+        if self._inner is not None:
+            self._inner.closed(reason)
+
+    # --- bytes, while undecided
+
+    def _client(self, data: StreamData) -> Verdict:
+        if not self._heard:
+            self._heard = True
+            self._flow.set_timer(DETECT_TIMER, self._limits.detect_seconds)
+        detection = self._detector.feed(data.data, data.no_more_data or data.disconnect)
+        if detection.protocol is not None:
+            return self._recognised(detection.protocol, data)
+        if detection.exhausted or data.buffer_limit_reached:
+            return self._undecided("not recognised by its first bytes")
+        return NeedMoreData()
+
+    def _server(self, data: StreamData) -> Verdict:
+        """Let it speak first, but for what an HTTP client would take for an answer."""
+        if data.disconnect:
+            self._server_finished = True
+            return PERMIT_FIN
+        begin = bytes(data.data[: len(_STATUS)]).upper()
+        if not self._server_spoke and _STATUS.startswith(begin):
+            self._server_waits = True
+            if begin == _STATUS:
+                return Defer()
+            if not data.no_more_data and not data.buffer_limit_reached:
+                return NeedMoreData()
+        self._server_waits = False
+        self._server_spoke = True
+        return Permit(len(data.data))
+
+    # --- the decision
+
+    def _recognised(self, protocol: Protocol, data: StreamData) -> Verdict:
+        self._settle(protocol)
+        if protocol is Protocol.TLS:
+            # It tells of itself and asks the connection rules once the server name is read.
+            self._inner = TlsStage(self._context, upstream_failed=self._failed is not None)
+            return self._inner.classify(data)
+        self._flow.emit(Detected(protocol))
+        dropped = judge(self._context, Layer.STREAM)
+        if dropped is not None:
+            return dropped
+        if protocol is Protocol.HTTP1:
+            return self._http(data)
+        if self._failed is not None:
+            return DropConnection()
+        return self._http2() if protocol is Protocol.HTTP2 else AllowConnection()
+
+    def _settle(self, protocol: Protocol) -> None:
+        self._flow.info.protocol = protocol
+        self._flow.set_timer(DETECT_TIMER, None)
+        if self._server_waits:
+            self._flow.proceed(Direction.INBOUND)
+
+    def _http(self, data: StreamData) -> Verdict:
+        if self._server_spoke:
+            # The client may take what it has already read for the answer to this request.
+            anomaly, detail = "http1.server_spoke_first", "bytes passed before the first request"
+            self._flow.emit(AnomalySeen(anomaly, Direction.INBOUND, "refuse", detail))
+            return DropConnection()
+        if self._server_finished:
+            return DropConnection()  # nobody is left to answer, nor a way to the client
+        self._inner = HttpStage(self._context, upstream_failed=self._failed)
+        if self._draining:
+            self._flow.set_timer(DRAIN_TIMER, 0.0)
+        return self._inner.classify(data)
+
+    def _http2(self) -> Verdict:
+        """Recognised but uninspectable: it would carry requests past the HTTP rules."""
+        if Protocol.HTTP1 not in self._context.policies().protocols:
+            return AllowConnection()
+        closed = closes(self._context, Cause.UNINSPECTABLE, "HTTP/2 with prior knowledge")
+        return DropConnection() if closed else AllowConnection()
+
+    def _undecided(self, detail: str) -> Verdict:
+        self._settle(Protocol.UNKNOWN)
+        self._flow.emit(Detected(Protocol.UNKNOWN))
+        if closes(self._context, Cause.UNDECIDED, detail):
+            return DropConnection()
+        dropped = judge(self._context, Layer.STREAM)
+        if dropped is None and self._failed is not None:
+            return DropConnection()
+        return dropped or AllowConnection()
+
+    # --- signals, while undecided
+
+    def _too_slow(self) -> None:
+        """Time is up, counted from the client's first byte, or from the failed dial."""
+        if not self._heard:
+            self._flow.drop(How.RESET)
+            return
+        verdict = self._undecided("not recognised in time")
+        if isinstance(verdict, DropConnection):
+            self._flow.drop(verdict.how)
+        else:
+            self._inner = Passing()
+            self._flow.proceed(Direction.OUTBOUND)
+
+    def _upstream_failed(self, failed: UpstreamFailed) -> bool:
+        """An HTTP client will get an answer, so wait for what this one is."""
+        if self._server_spoke or self._server_finished:
+            return False
+        self._failed = failed
+        if not self._heard:
+            self._flow.set_timer(DETECT_TIMER, self._limits.detect_seconds)
+        return True
+
+    def _drain(self) -> None:
+        if self._heard:
+            self._draining = True
+        else:
+            self._flow.drop(How.CLOSE)
