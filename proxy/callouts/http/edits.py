@@ -53,14 +53,13 @@ def rewrite_url(head: RequestHead, edit: ast.RewriteUrl) -> RequestHead:
         return head  # authority- or asterisk-form
     path = head.path if edit.path is None else edit.path
     query = head.query if edit.query is None else edit.query
-    text = f"{path}?{query}" if query else path
+    raw = (f"{path}?{query}" if query else path).encode("utf-8")
     if edit.regex is not None:
-        text = _pattern(edit.regex).sub(edit.by, text)
-    if not text.startswith("/"):
-        text = "/" + text
+        raw = substitute(edit.regex, edit.by, raw)
+    if not raw.startswith(b"/"):
+        raw = b"/" + raw
     target = _NOT_URL.sub(
-        lambda match: urllib.parse.quote_from_bytes(match[0]).encode("ascii"),
-        text.encode("latin-1") if text.isascii() else text.encode("utf-8"),
+        lambda match: urllib.parse.quote_from_bytes(match[0]).encode("ascii"), raw
     )
     if head.target.startswith(b"http://"):
         target = b"http://" + head.authority + target
@@ -90,11 +89,11 @@ def _rename(fields: Iterable[Field], old: str, new: str) -> list[Field]:
 
 
 def _replace(fields: Iterable[Field], change: ast.HeaderReplace) -> list[Field]:
-    key, pattern = change.name.lower().encode("latin-1"), _pattern(change.regex)
+    key = change.name.lower().encode("latin-1")
     if key in PROTECTED:
         return list(fields)
     return [
-        replace(f, value=_value(pattern.sub(change.by, f.value.decode("latin-1"))))
+        replace(f, value=_value(substitute(change.regex, change.by, f.value)))
         if f.key == key
         else f
         for f in fields
@@ -118,19 +117,30 @@ def _set(fields: Iterable[Field], name: str, value: str) -> list[Field]:
 
 
 def _field(name: str, value: str) -> Field:
-    return make_field(name.encode("latin-1", "replace"), _value(value))
+    return make_field(name.encode("latin-1", "replace"), _value(value.encode("utf-8", "replace")))
 
 
-def _value(text: str) -> bytes:
-    """Text as a field value. Latin-1 goes back as it came from the wire, the rest as UTF-8."""
-    try:
-        raw = text.encode("latin-1")
-    except UnicodeEncodeError:
-        raw = text.encode("utf-8")
+def _value(raw: bytes) -> bytes:
     return _NOT_VALUE.sub(b" ", raw).strip(b" \t")
+
+
+def substitute(regex: str, by: str, subject: bytes) -> bytes:
+    """RE2: linear in the subject, whatever the pattern. Octets, as in the conditions.
+
+    A `by` that names a group which the pattern does not have changes nothing.
+    """
+    try:
+        changed: bytes = _pattern(regex).sub(by.encode("utf-8"), subject)
+    except (IndexError, ValueError):
+        return subject
+    return changed
 
 
 @lru_cache(maxsize=1024)
 def _pattern(text: str) -> Any:
-    """RE2: linear in the subject, whatever the pattern (validated when the policy loads)."""
-    return re2.compile(text)
+    """Compiled once; it was validated when the policy was loaded."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.dot_nl = True
+    options.log_errors = False
+    return re2.compile(text.encode("utf-8"), options)

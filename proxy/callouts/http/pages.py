@@ -1,19 +1,15 @@
 """Answers that Sluicegate writes itself: block pages, redirects, errors.
 
-Everything put into a page is HTML-escaped, everything put into a Location is reduced to URL
-characters: what the wire or a policy says cannot add markup or header lines.
+Everything put into a page is HTML-escaped: what the wire says cannot add markup. A Location
+comes from proxy.policy.templates, which lets no line end through.
 """
 
 from __future__ import annotations
 
 import html
-import re
 import string
-import urllib.parse
 from collections.abc import Mapping
 from http import HTTPStatus
-
-from proxy.heads import RequestHead
 
 TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -29,7 +25,6 @@ small{color:#666}</style></head>
 """
 
 _BODILESS = frozenset({204, 304})
-_LOCATION = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 
 
 def phrase(status: int) -> str:
@@ -49,12 +44,12 @@ def render(template: str | None, status: int, values: Mapping[str, str]) -> byte
 
 
 def answer(
-    status: int, body: bytes, *, close: bool, without_body: bool, location: str = ""
+    status: int, body: bytes, *, close: bool, without_body: bool, location: bytes = b""
 ) -> bytes:
     """A whole response. `without_body`: to HEAD, which gets the same head and nothing else."""
     lines = [f"HTTP/1.1 {status} {phrase(status)}"]
     if location:
-        lines.append(f"Location: {location}")
+        lines.append(f"Location: {location.decode('ascii')}")
     if status not in _BODILESS:
         lines += [
             "Content-Type: text/html; charset=utf-8",
@@ -64,16 +59,3 @@ def answer(
     lines += ["Cache-Control: no-store", f"Connection: {'close' if close else 'keep-alive'}"]
     head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
     return head if without_body or status in _BODILESS else head + body
-
-
-def location(template: str, head: RequestHead) -> str:
-    """The target of a redirect rule, its placeholders filled with URL-safe text."""
-    host = f"[{head.host}]" if ":" in head.host else head.host
-    values = {
-        "host": host,
-        "path": head.path,
-        "query": head.query,
-        "url": head.url,
-    }
-    text = string.Template(template).safe_substitute(values)
-    return _LOCATION.sub(lambda match: urllib.parse.quote(match[0]), text)

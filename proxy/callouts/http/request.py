@@ -6,9 +6,7 @@ judged, answers keep their order and nothing is queued (RFC 9112 9.3.2).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from proxy.callouts.http import edits, framing, writer
+from proxy.callouts.http import edits, framing, upstream, writer
 from proxy.callouts.http.body import Body, ChunkedBody, LengthBody
 from proxy.callouts.http.exchange import Exchange
 from proxy.callouts.http.lines import EndOfHead, Finding
@@ -36,25 +34,6 @@ from proxy.records import ExceptionApplied
 
 HEAD_TIMER = "head"
 _MAX_BLANK_LINES = 4  # RFC 9112 2.2: at least one is to be ignored
-_FAILURE_STATUS = {
-    DialFailure.REFUSED: 502,
-    DialFailure.UNREACHABLE: 502,
-    DialFailure.RESET: 502,
-    DialFailure.TIMEOUT: 504,
-    DialFailure.DENIED: 403,
-    DialFailure.OVERLOAD: 503,
-}
-_FAILURE_TEXT = {
-    DialFailure.REFUSED: "The server refused the connection.",
-    DialFailure.UNREACHABLE: "The server cannot be reached.",
-    DialFailure.RESET: "The server closed the connection without an answer.",
-    DialFailure.TIMEOUT: "The server did not answer in time.",
-    DialFailure.DENIED: "Connections to this server are not allowed.",
-    DialFailure.OVERLOAD: "There is no capacity for another connection.",
-}
-# Said to the proxy, not to the server (RFC 9110 11.7.2; Proxy-Connection never had an RFC).
-_FOR_THE_PROXY = frozenset({b"proxy-connection", b"proxy-authorization"})
-_RANGES = frozenset({b"range", b"if-range"})
 
 
 class RequestSide:
@@ -157,7 +136,7 @@ class RequestSide:
             exchange.must_close = True  # RFC 9112 6.3 rule 3
         if session.overloaded and self._shed():
             session.answer(
-                exchange, 503, _FAILURE_TEXT[DialFailure.OVERLOAD], "refused", close=True
+                exchange, 503, upstream.FAILURE_TEXT[DialFailure.OVERLOAD], "refused", close=True
             )
             return Block(len(raw))
         return self._judge(exchange, head, raw, data.offset + len(raw))
@@ -215,7 +194,9 @@ class RequestSide:
             return self._no_upstream(exchange, len(raw))
         self._body = self._follow(body, start)
         exchange.sent = self._body is None
-        wire = writer.write_request(self._for_upstream(exchange, head))
+        wire = writer.write_request(
+            upstream.prepare(head, session.flow.info.redirect.explicit, exchange.policy)
+        )
         return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
 
     @staticmethod
@@ -240,18 +221,12 @@ class RequestSide:
         self._body = None
         exchange.detail = detail or failure.value
         self._session.answer(
-            exchange, _FAILURE_STATUS[failure], _FAILURE_TEXT[failure], "failed", close=True
+            exchange,
+            upstream.FAILURE_STATUS[failure],
+            upstream.FAILURE_TEXT[failure],
+            "failed",
+            close=True,
         )
-
-    def _for_upstream(self, exchange: Exchange, head: RequestHead) -> RequestHead:
-        """What only the way to the server changes."""
-        if self._session.flow.info.redirect.explicit:
-            head = edits.without(head, _FOR_THE_PROXY)
-            if head.authority:
-                head = replace(head, target=_origin_form(head))
-        if head.method != b"HEAD" and getattr(exchange.policy, "wants_banner", False):
-            head = _ask_for_identity(head)
-        return head
 
     # --- body
 
@@ -291,27 +266,3 @@ class RequestSide:
             exchange.request_bytes = self._body.size(data.offset)
             exchange.detail = exchange.detail or "request cut short by the client"
         return PERMIT_FIN
-
-
-def _origin_form(head: RequestHead) -> bytes:
-    """RFC 9112 3.2.1; OPTIONS without a path is asterisk-form (3.2.4)."""
-    rest = head.target[len(b"http://") + len(head.authority) :]
-    if not rest and head.method == b"OPTIONS":
-        return b"*"
-    return rest if rest.startswith(b"/") else b"/" + rest
-
-
-def _ask_for_identity(head: RequestHead) -> RequestHead:
-    """A banner may go into the answer: ask for it uncoded, and whole where a page is wanted.
-
-    Only for requests that would take HTML at all; a part of a page that was changed on its
-    way would not fit the parts that the client has, so a navigation's Range is left out.
-    """
-    accept = head.get(b"accept")
-    if accept is not None and b"html" not in accept and b"*/*" not in accept:
-        return head
-    fields = tuple(
-        replace(f, value=b"identity") if f.key == b"accept-encoding" else f for f in head.fields
-    )
-    head = replace(head, fields=fields)
-    return edits.without(head, _RANGES) if accept is not None and b"html" in accept else head

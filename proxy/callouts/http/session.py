@@ -24,6 +24,7 @@ from proxy.model import Direction, Layer
 from proxy.policy import ast
 from proxy.policy.facts import Facts
 from proxy.policy.ruling import Policy, Ruling
+from proxy.policy.templates import expand_redirect
 from proxy.records import AnomalySeen, ExceptionApplied
 
 OUT, IN = Direction.OUTBOUND, Direction.INBOUND
@@ -198,7 +199,7 @@ class Session:
         *,
         close: bool,
         template: str | None = None,
-        location: str = "",
+        location: bytes = b"",
     ) -> None:
         """Write a page in place of the response and end the exchange."""
         request = exchange.request
@@ -237,6 +238,7 @@ class Session:
         self, exchange: Exchange, redirect: ast.Redirect, n: int, *, close: bool
     ) -> Verdict:
         assert exchange.request is not None
-        where = pages.location(redirect.to, exchange.request)
-        self.answer(exchange, redirect.status, where, "redirected", close=close, location=where)
+        where = expand_redirect(redirect.to, exchange.request)
+        text = f"See {where.decode('ascii')}"
+        self.answer(exchange, redirect.status, text, "redirected", close=close, location=where)
         return Block(n)

@@ -48,6 +48,17 @@ def test_replace_by_regex_with_groups():
     assert out == b"cookie: a=b; sid=gone; c=d\r\n"
 
 
+@pytest.mark.parametrize("by", [r"\9", r"\g<none>", "\\"])
+def test_a_rewrite_that_cannot_be_done_changes_nothing(by: str):
+    edit = ast.Headers(replace=(ast.HeaderReplace("A", "(b)", by),))
+    assert edited(edit, (b"A", b"abc")) == b"A: abc\r\n"
+
+
+def test_a_regex_sees_octets():
+    edit = ast.Headers(replace=(ast.HeaderReplace("A", "ü", "u"),))
+    assert edited(edit, (b"A", b"\xff\xc3\xbc")) == b"A: \xffu\r\n"
+
+
 def test_the_order_is_remove_rename_replace_set_add():
     edit = ast.Headers(
         remove=("A",),
