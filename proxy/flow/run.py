@@ -35,7 +35,12 @@ async def run_flow(services: Services, sock: socket.socket, client: Endpoint) ->
         id=secrets.token_hex(8), redirect=identified.info, opened_at=services.wall()
     )
     account = services.accounts.open_flow(info)
-    shell = FlowShell(services, info, account, sock)
+    try:
+        shell = FlowShell(services, info, account, sock)
+    except BaseException:
+        sock.close()
+        account.close(FlowOutcome.ERROR, "a callout could not be made")
+        raise
     services.flows.add(shell)
     try:
         keep_alive(sock)

@@ -20,7 +20,9 @@ from proxy.flow.authorise import judge
 from proxy.flow.services import Services
 from proxy.flow.side import WRITE_HIGH, Hold, Side
 from proxy.flow.stall import Stall
+from proxy.limits import OnException
 from proxy.model import Direction, Endpoint, FlowInfo, Layer, Protocol
+from proxy.records import AnomalySeen, Decided, ExceptionApplied, Record
 
 OUT, IN = Direction.OUTBOUND, Direction.INBOUND
 
@@ -52,6 +54,7 @@ class FlowShell:
         self._active = services.loop.time()
         self._stall = Stall()
         self._how = How.CLOSE
+        self._verdict: FlowOutcome | None = None
         self._local: Endpoint | None = None
 
     # --- bytes and ends of streams, from the two sides
@@ -147,7 +150,9 @@ class FlowShell:
             self.feed(fx.StageTimer(stage, name))
 
     def _emit(self, effect: fx.Emit) -> None:
-        self.account.record(effect.record)
+        record = effect.record
+        self._verdict = verdict_of(record) or self._verdict
+        self.account.record(record)
 
     def _ask(self, effect: fx.Ask) -> None:
         task = self.services.loop.create_task(self._answer(effect))
@@ -175,7 +180,8 @@ class FlowShell:
         self.wake.set()
 
     def _end(self, effect: fx.End) -> None:
-        self.end(effect.how, outcome_of(effect), effect.reason)
+        reset = self._verdict or FlowOutcome.RESET
+        self.end(effect.how, FlowOutcome.CLOSED if effect.how is How.CLOSE else reset, effect.reason)
 
     # --- what the flow's task calls
 
@@ -216,6 +222,7 @@ class FlowShell:
             self.client.write(preamble.refused.get(failure.value, b""))
             self.end(How.CLOSE, FlowOutcome.FAILED, detail)
             return
+        self._verdict = self._verdict or FlowOutcome.FAILED
         self.feed(UpstreamFailed(failure, detail))
         self.client.release(Hold.NO_UPSTREAM)
         if self.outcome is not None:
@@ -273,11 +280,14 @@ class FlowShell:
         return sink.unsent if sink is not None else 0
 
 
-def outcome_of(end: fx.End) -> FlowOutcome:
-    """How the engine ended a flow, in the words of the accounts."""
-    if end.how is How.CLOSE:
-        return FlowOutcome.CLOSED
-    return FlowOutcome.RESET
+def verdict_of(record: Record) -> FlowOutcome | None:
+    """What a flow that is reset after this record was ended by."""
+    match record:
+        case Decided(verdict="block", shadow=False):
+            return FlowOutcome.BLOCKED
+        case AnomalySeen(action="refuse") | ExceptionApplied(action=OnException.CLOSED):
+            return FlowOutcome.REFUSED
+    return None
 
 
 _CLOSE: dict[How, Callable[[Side], None]] = {
