@@ -1,7 +1,6 @@
 """The HTTP side of `inject_banner`: which responses take one, and what their heads lose.
 
-Where the banner goes in the document is proxy.content.banner's; what a body is by its first
-bytes is proxy.content.sniff's.
+Where the banner goes in the document is proxy.content.banner's.
 """
 
 from __future__ import annotations
@@ -57,7 +56,8 @@ def _weak(field: Field) -> Field:
     return replace(field, value=b"W/" + field.value)
 
 
-def sniff(sample: bytes, declared: str) -> str | None:
-    from proxy.content import sniff as by_content
-
-    return by_content.sniff(sample, declared)
+def check(exchange: Exchange, editors: tuple[Editor, ...]) -> None:
+    """After the body: the record says 'banner' only if one was put in."""
+    if editors and not any(editor.inserted for editor in editors):
+        exchange.edits.remove("banner")
+        exchange.detail = exchange.detail or "no banner: no place for it in the document"

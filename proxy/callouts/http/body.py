@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from proxy.callouts.http import framing
 from proxy.callouts.http.chunked import ChunkScanner, Scan
 from proxy.callouts.http.lines import Finding
 from proxy.contract import (
@@ -53,6 +54,8 @@ class Body(Protocol):
 
 class Editor(Protocol):
     """Changes content in flight (a body filter). Bounded memory."""
+
+    inserted: bool  #: whether it has done its work
 
     def feed(self, data: bytes) -> bytes: ...
 
@@ -194,10 +197,10 @@ class ChunkDecoder:
 class EditedBody:
     """Decoded, edited, and written as chunks (`chunked`) or bare, to end with the connection."""
 
-    def __init__(self, decoder: Decoder, editor: Editor | None, *, chunk: bool) -> None:
+    def __init__(self, decoder: Decoder, editors: tuple[Editor, ...], *, chunked: bool) -> None:
+        self.editors = editors
+        self.chunked = chunked
         self._decoder = decoder
-        self._editor = editor
-        self.chunked = chunk
         self._size = 0
 
     @property
@@ -213,20 +216,35 @@ class EditedBody:
         if not consumed:
             return None if self.fault else hold(data)
         self._size += len(content)
-        out = self._write(self._editor.feed(content) if self._editor else content)
+        for editor in self.editors:
+            content = editor.feed(content)
+        out = self._write(content)
         return Replace(consumed, out + self.flush() if self.done else out)
 
     def size(self, offset: int) -> int:
         return self._size
 
     def flush(self) -> bytes:
-        rest = self._write(self._editor.finish() if self._editor else b"")
+        content = b""
+        for editor in self.editors:
+            content = editor.feed(content) + editor.finish()
+        rest = self._write(content)
         return rest + b"0\r\n" + self._decoder.trailer + b"\r\n" if self.chunked else rest
 
     def _write(self, content: bytes) -> bytes:
         if not self.chunked or not content:
             return content
         return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+def decoder_for(kind: framing.Framing, scanner: ChunkScanner) -> Decoder:
+    """What takes this framing off."""
+    match kind:
+        case framing.Length(n):
+            return LengthDecoder(n)
+        case framing.Chunked():
+            return ChunkDecoder(scanner)
+    return CloseDecoder()
 
 
 def hold(data: StreamData) -> Verdict:

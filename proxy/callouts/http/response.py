@@ -7,26 +7,13 @@ answered for with 502.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
-from proxy.callouts.http import banner, edits, framing, writer
-from proxy.callouts.http.body import (
-    Body,
-    ChunkDecoder,
-    ChunkedBody,
-    CloseBody,
-    CloseDecoder,
-    Decoder,
-    EditedBody,
-    Editor,
-    LengthBody,
-    LengthDecoder,
-)
-from proxy.callouts.http.chunked import ChunkScanner
+from proxy.callouts.http import banner, delivery, framing, sniffing, writer
+from proxy.callouts.http.body import Body, EditedBody
 from proxy.callouts.http.exchange import SERVER_FIN, Answered, Exchange, OnFin
 from proxy.callouts.http.lines import EndOfHead, Finding
 from proxy.callouts.http.parse import parse_response
 from proxy.callouts.http.session import IN, Session
+from proxy.callouts.http.sniffing import Need, Sniffer
 from proxy.contract import (
     PERMIT_FIN,
     AllowConnection,
@@ -47,20 +34,8 @@ from proxy.policy.facts import Facts
 from proxy.policy.ruling import Ruling
 
 SNIFF_TIMER = "sniff"
-SNIFFED = "content_type.sniffed"
 _MAX_INTERIM = 100
 _BAD_GATEWAY = "The server closed the connection without a complete answer."
-
-
-@dataclass(slots=True)
-class _Held:
-    """A final head that waits for the first bytes of its body."""
-
-    head: ResponseHead
-    length: int  #: of the head as it came
-    decoder: Decoder
-    looked: int = 0  #: body bytes already decoded for a look
-    sample: bytearray = field(default_factory=bytearray)
 
 
 class ResponseSide:
@@ -70,8 +45,7 @@ class ResponseSide:
         self._session = session
         self._end = EndOfHead(session.limits.head_bytes)
         self._body: Body | None = None
-        self._held: _Held | None = None
-        self._sniff_over = False
+        self._sniffer: Sniffer | None = None
 
     def classify(self, data: StreamData) -> Verdict:
         session, exchange = self._session, self._session.exchange
@@ -113,8 +87,8 @@ class ResponseSide:
     # --- heads
 
     def _head(self, exchange: Exchange, data: StreamData) -> Verdict:
-        if self._held is not None:
-            return self._sniff(exchange, self._held, data)
+        if self._sniffer is not None:
+            return self._sniff(exchange, self._sniffer, data)
         length = self._end.find(data.data)
         if length is None:
             return self._incomplete(exchange, data)
@@ -160,175 +134,84 @@ class ResponseSide:
         request = exchange.request
         if request is None or request.version == b"1.0":
             return Replace(len(raw), b"")
-        wire = writer.write_response(head)
-        return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
+        return _pass_head(raw, head)
 
-    # --- sniffing
+    # --- policy
 
     def _final(
         self, exchange: Exchange, head: ResponseHead, raw: bytes, data: StreamData
     ) -> Verdict:
         kind = framing.of_response(head, exchange.method)
-        wanted = exchange.policy.wants_field(Layer.HTTP_RESPONSE, SNIFFED)
-        if not wanted or isinstance(kind, framing.NoBody):
-            return self._judge(exchange, head, len(raw), data, raw)
-        if head.tokens(b"content-encoding") not in ((), (b"identity",)):
-            return self._judge(exchange, head, len(raw), data, raw, coded=True)
-        if head.content_type == "text/event-stream":
-            return self._judge(exchange, head, len(raw), data, raw)
+        need = sniffing.need(exchange.policy, head, kind)
+        if need is not Need.YES:
+            unknown = frozenset({sniffing.FIELD}) if need is Need.UNKNOWN else frozenset()
+            facts = self._facts(exchange, head)
+            facts.unknown = unknown
+            return self._judge(exchange, facts, raw, data.offset)
         limits = self._session.limits
-        scanner = ChunkScanner(limits.chunk_line_bytes, limits.trailer_bytes, lambda _: True)
-        self._held = _Held(head, len(raw), _decoder(kind, scanner))
+        self._sniffer = Sniffer(head, len(raw), kind, limits)
         self._session.flow.set_timer(SNIFF_TIMER, limits.sniff_seconds)
-        return self._sniff(exchange, self._held, data)
+        return self._sniff(exchange, self._sniffer, data)
 
-    def _sniff(self, exchange: Exchange, held: _Held, data: StreamData) -> Verdict:
-        """Hold the head until enough of the body has come, or time is up."""
-        decoder = held.decoder
-        consumed, content = decoder.decode(data.data[held.length + held.looked :])
-        held.looked += consumed
-        held.sample += content
-        limit = self._session.limits.sniff_bytes
-        enough = len(held.sample) >= limit or decoder.done or decoder.fault is not None
-        over = self._sniff_over or data.no_more_data or data.buffer_limit_reached
-        if not enough and not over:
+    def _sniff(self, exchange: Exchange, sniffer: Sniffer, data: StreamData) -> Verdict:
+        if not sniffer.look(data):
             return NeedMoreData(1)
-        self._held, self._sniff_over = None, False
+        self._sniffer = None
         self._session.flow.set_timer(SNIFF_TIMER, None)
-        sniffed = banner.sniff(bytes(held.sample[:limit]), held.head.content_type)
-        raw = bytes(data.data[: held.length])
-        return self._judge(exchange, held.head, held.length, data, raw, sniffed=sniffed)
+        facts = self._facts(exchange, sniffer.head)
+        facts.sniffed = sniffer.result()
+        return self._judge(exchange, facts, bytes(data.data[: sniffer.length]), data.offset)
 
     def stop_sniffing(self) -> None:
         """Time is up: judge on what is there."""
-        if self._held is not None:
-            self._sniff_over = True
+        if self._sniffer is not None:
+            self._sniffer.time_is_up = True
             self._session.flow.proceed(IN)
 
-    # --- policy
-
-    def _judge(
-        self,
-        exchange: Exchange,
-        head: ResponseHead,
-        n: int,
-        data: StreamData,
-        raw: bytes,
-        *,
-        sniffed: str | None = None,
-        coded: bool = False,
-    ) -> Verdict:
+    def _facts(self, exchange: Exchange, head: ResponseHead) -> Facts:
         session = self._session
-        facts = Facts(
-            session.flow.info,
-            session.wall(),
-            exchange.request,
-            head,
-            IN,
-            sniffed,
-            frozenset({SNIFFED}) if coded else frozenset(),
-        )
+        return Facts(session.flow.info, session.wall(), exchange.request, head, IN)
+
+    def _judge(self, exchange: Exchange, facts: Facts, raw: bytes, offset: int) -> Verdict:
+        """Ask policy about the head that stands at `offset`, and do what it says."""
+        session, head = self._session, facts.response
+        assert head is not None
         ruling = session.rule(exchange, facts, Layer.HTTP_RESPONSE)
         if ruling is not None:
             match ruling.action:
                 case ast.Block() as block if ruling.blocked:
-                    return session.block(exchange, block, n, close=True)
+                    return session.block(exchange, block, len(raw), close=True)
                 case ast.Redirect() as redirect:
-                    return session.redirect(exchange, redirect, n, close=True)
-        return self._deliver(exchange, head, n, data, raw, ruling)
+                    return session.redirect(exchange, redirect, len(raw), close=True)
+        if head.status == 101 or (exchange.method == b"CONNECT" and head.status < 300):
+            return self._switch(exchange, head, raw)
+        return self._deliver(exchange, head, raw, offset + len(raw), ruling)
 
     def _deliver(
         self,
         exchange: Exchange,
-        head: ResponseHead,
-        n: int,
-        data: StreamData,
+        original: ResponseHead,
         raw: bytes,
+        start: int,
         ruling: Ruling | None,
     ) -> Verdict:
-        kind = framing.of_response(head, exchange.method)
-        if head.status == 101 or (exchange.method == b"CONNECT" and head.status < 300):
-            return self._switch(exchange, head, raw)
-        original = head
-        editor: Editor | None = None
-        for planned in ruling.edits if ruling is not None else ():
-            match planned.edit:
-                case ast.Headers() as edit:
-                    exchange.note_edit("headers")
-                    head = edits.edit_headers(head, edit)
-                case ast.InjectBanner() as edit:
-                    editor = editor or banner.editor_for(exchange, original, kind, edit)
-        head, self._body = self._frame(exchange, head, kind, editor, data.offset + n)
-        head = self._persistence(exchange, original, head, kind)
+        session = self._session
+        kind = framing.of_response(original, exchange.method)
+        head, editors = delivery.edit(exchange, original, kind, ruling)
+        scanner = session.chunk_scanner(IN)
+        head, self._body = delivery.frame(exchange, head, kind, editors, scanner, start)
+        head = delivery.persist(exchange, original, head, kind, session.draining)
         exchange.status = head.status
         exchange.answered = _ANSWERED[type(kind)]
         if exchange.answered is Answered.WHOLE:
-            self._session.finish_if_over(exchange)
-        wire = writer.write_response(head)
-        return Permit(n) if wire == raw else Replace(n, wire)
-
-    def _frame(
-        self,
-        exchange: Exchange,
-        head: ResponseHead,
-        kind: framing.Framing,
-        editor: Editor | None,
-        start: int,
-    ) -> tuple[ResponseHead, Body | None]:
-        """The body's way, and the framing fields that go with it."""
-        request = exchange.request
-        old_client = request is not None and request.version == b"1.0"
-        if editor is None and not (old_client and isinstance(kind, framing.Chunked)):
-            return head, self._untouched(kind, start)
-        head = replace(head, fields=framing.without_framing(head.fields))
-        chunk = not old_client
-        if chunk:
-            field_ = writer.make_field(b"Transfer-Encoding", b"chunked")
-            head = replace(head, version=b"1.1", fields=(*head.fields, field_))
-        else:
-            exchange.must_close = True  # RFC 9112 6.3 rule 8: the end of the body is the FIN
-        if editor is not None:
-            head = banner.weaken(head)
-        decoder = _decoder(kind, self._session.chunk_scanner(IN))
-        return head, EditedBody(decoder, editor, chunk=chunk)
-
-    def _untouched(self, kind: framing.Framing, start: int) -> Body | None:
-        match kind:
-            case framing.Length(n):
-                return LengthBody(start, n)
-            case framing.Chunked():
-                return ChunkedBody(self._session.chunk_scanner(IN))
-            case framing.UntilClose():
-                return CloseBody(start)
-        return None
-
-    def _persistence(
-        self,
-        exchange: Exchange,
-        original: ResponseHead,
-        head: ResponseHead,
-        kind: framing.Framing,
-    ) -> ResponseHead:
-        """Whether the connection outlives this exchange (RFC 9112 9.3), and saying so."""
-        request = exchange.request
-        ours = exchange.must_close or self._session.draining
-        theirs = request is None or not framing.keeps_open(request)
-        theirs = theirs or not framing.keeps_open(original)
-        theirs = theirs or isinstance(kind, framing.UntilClose)
-        exchange.must_close = ours or theirs
-        if not ours or b"close" in head.tokens(b"connection"):
-            return head
-        tokens = [t for t in head.tokens(b"connection") if t != b"keep-alive"]
-        kept = edits.without(head, frozenset({b"connection", b"keep-alive"})).fields
-        value = b", ".join([*tokens, b"close"])
-        return replace(head, fields=(*kept, writer.make_field(b"Connection", value)))
+            session.finish_if_over(exchange)
+        return _pass_head(raw, head)
 
     def _switch(self, exchange: Exchange, head: ResponseHead, raw: bytes) -> Verdict:
         """101, or CONNECT's 2xx: what follows on both sides is another protocol."""
         exchange.status = head.status
         self._session.go_raw()
-        wire = writer.write_response(head)
-        return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
+        return _pass_head(raw, head)
 
     # --- body and end
 
@@ -344,7 +227,9 @@ class ResponseSide:
         return verdict
 
     def _whole(self, exchange: Exchange) -> None:
-        self._body = None
+        body, self._body = self._body, None
+        if isinstance(body, EditedBody):
+            banner.check(exchange, body.editors)
         exchange.answered = Answered.WHOLE
         self._session.finish_if_over(exchange)
 
@@ -395,13 +280,9 @@ def _offered(exchange: Exchange, head: ResponseHead) -> bool:
     return bool(taken) and all(token in offered for token in taken)
 
 
-def _decoder(kind: framing.Framing, scanner: ChunkScanner) -> Decoder:
-    match kind:
-        case framing.Length(n):
-            return LengthDecoder(n)
-        case framing.Chunked():
-            return ChunkDecoder(scanner)
-    return CloseDecoder()
+def _pass_head(raw: bytes, head: ResponseHead) -> Verdict:
+    wire = writer.write_response(head)
+    return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
 
 
 _ANSWERED = {

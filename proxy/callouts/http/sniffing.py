@@ -1,0 +1,67 @@
+"""What a body is by its first bytes: when that is worth waiting for, and for how long.
+
+The head of the response is held meanwhile, so the wait has three ends: enough bytes, the end
+of the body, or a short timer. An event stream never waits; a coded body is not looked into,
+and says so.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from proxy.callouts.http import framing
+from proxy.callouts.http.body import decoder_for
+from proxy.callouts.http.chunked import ChunkScanner
+from proxy.contract import StreamData
+from proxy.heads import ResponseHead
+from proxy.limits import Limits
+from proxy.model import Layer
+from proxy.policy.ruling import Policy
+
+FIELD = "content_type.sniffed"
+
+
+class Need(enum.Enum):
+    NO = enum.auto()  #: no rule asks, or there is nothing to look at
+    UNKNOWN = enum.auto()  #: a rule asks and the content is coded
+    YES = enum.auto()
+
+
+def need(policy: Policy, head: ResponseHead, kind: framing.Framing) -> Need:
+    """Whether the first bytes of this response's body are to be waited for."""
+    if not policy.wants_field(Layer.HTTP_RESPONSE, FIELD) or isinstance(kind, framing.NoBody):
+        return Need.NO
+    if head.tokens(b"content-encoding") not in ((), (b"identity",)):
+        return Need.UNKNOWN
+    return Need.NO if head.content_type == "text/event-stream" else Need.YES
+
+
+class Sniffer:
+    """Looks at the body behind a held head; each byte is decoded once."""
+
+    def __init__(
+        self, head: ResponseHead, length: int, kind: framing.Framing, limits: Limits
+    ) -> None:
+        self.head = head
+        self.length = length  #: of the head as it came
+        self.time_is_up = False
+        scanner = ChunkScanner(limits.chunk_line_bytes, limits.trailer_bytes, lambda _: True)
+        self._decoder = decoder_for(kind, scanner)
+        self._limit = limits.sniff_bytes
+        self._looked = 0
+        self._sample = bytearray()
+
+    def look(self, data: StreamData) -> bool:
+        """Take note of what is held now; True when that must do."""
+        consumed, content = self._decoder.decode(data.data[self.length + self._looked :])
+        self._looked += consumed
+        self._sample += content
+        decoder = self._decoder
+        enough = len(self._sample) >= self._limit or decoder.done or decoder.fault is not None
+        return enough or self.time_is_up or data.no_more_data or data.buffer_limit_reached
+
+    def result(self) -> str | None:
+        """The media type by content; None when the bytes do not tell."""
+        from proxy.content.sniff import sniff
+
+        return sniff(bytes(self._sample[: self._limit]), self.head.content_type)
