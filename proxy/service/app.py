@@ -52,6 +52,7 @@ async def _serve(settings: Settings) -> None:
     service = Service(settings, asyncio.get_running_loop())
     try:
         await service.start()
+        service.take_signals()
         print(service.ready_line(), file=sys.stderr, flush=True)
         await service.stopping.wait()
         await service.drain()
@@ -103,7 +104,6 @@ class Service:
         self._intake.start()
         self._spawn(self._store.watch())
         self._spawn(self._sweep())
-        self._on_signals()
         self._accounts.service_event("SERVICE_START", version=__version__)
 
     def ready_line(self) -> str:
@@ -219,7 +219,8 @@ class Service:
         if result.ok and before is not None and result.changed:
             reauthorise(self._services, self._store.current.on_reload)
 
-    def _on_signals(self) -> None:
+    def take_signals(self) -> None:
+        """SIGTERM and SIGINT stop, SIGHUP reloads policy and reopens the event file."""
         if sys.platform == "win32":
             return  # no loop signal handlers there; the service host calls stop and reload
         for number in (signal.SIGTERM, signal.SIGINT):
