@@ -162,6 +162,10 @@ class Service:
             "last_reload": _describe(last) if last is not None else None,
         }
 
+    def metrics(self) -> tuple[bytes, str]:
+        """The exposition and its content type, as a scrape would get it."""
+        return self._counters.expose()
+
     async def reload(self) -> dict[str, Any]:
         """The admin endpoint's and SIGHUP's reload."""
         return _describe(await self._store.reload("admin"))
