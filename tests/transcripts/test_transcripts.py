@@ -10,7 +10,7 @@ A transcript (`*/*.txt`) is read line by line:
     C> FIN        U> FIN        U> RST                 it ends its stream
     wait 11                                            seconds pass
     U< GET / HTTP/1.1\\r\\n                              next bytes that reach the server
-    C< HTTP/1.1 403 Forbidden\\r\\n...                 next bytes at the client; ...: and the rest
+    C< HTTP/1.1 403 Forbidden\\r\\n...                 next bytes at the client; then any
     C< FIN        C< nothing                           its stream has ended; nothing came
     END reset                                          the flow is over, and how
     event outcome=blocked status=403 rule=no-exe       the next exchange's record

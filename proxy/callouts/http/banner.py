@@ -10,6 +10,7 @@ from dataclasses import replace
 from proxy.callouts.http import framing
 from proxy.callouts.http.body import Editor
 from proxy.callouts.http.exchange import Exchange
+from proxy.content.banner import BannerEditor
 from proxy.heads import Field, ResponseHead
 from proxy.policy import ast
 
@@ -26,8 +27,6 @@ def editor_for(
     if why_not:
         exchange.detail = exchange.detail or f"no banner: {why_not}"
         return None
-    from proxy.content.banner import BannerEditor
-
     exchange.note_edit("banner")
     return BannerEditor(edit.html.encode("utf-8"), edit.at)
 
@@ -60,4 +59,4 @@ def check(exchange: Exchange, editors: tuple[Editor, ...]) -> None:
     """After the body: the record says 'banner' only if one was put in."""
     if editors and not any(editor.inserted for editor in editors):
         exchange.edits.remove("banner")
-        exchange.detail = exchange.detail or "no banner: no place for it in the document"
+        exchange.detail = exchange.detail or f"no banner: {editors[0].outcome}"

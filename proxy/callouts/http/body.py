@@ -55,7 +55,11 @@ class Body(Protocol):
 class Editor(Protocol):
     """Changes content in flight (a body filter). Bounded memory."""
 
-    inserted: bool  #: whether it has done its work
+    @property
+    def inserted(self) -> bool: ...
+
+    @property
+    def outcome(self) -> str: ...
 
     def feed(self, data: bytes) -> bytes: ...
 

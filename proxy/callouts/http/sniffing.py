@@ -12,6 +12,7 @@ import enum
 from proxy.callouts.http import framing
 from proxy.callouts.http.body import decoder_for
 from proxy.callouts.http.chunked import ChunkScanner
+from proxy.content.sniff import sniff
 from proxy.contract import StreamData
 from proxy.heads import ResponseHead
 from proxy.limits import Limits
@@ -62,6 +63,4 @@ class Sniffer:
 
     def result(self) -> str | None:
         """The media type by content; None when the bytes do not tell."""
-        from proxy.content.sniff import sniff
-
         return sniff(bytes(self._sample[: self._limit]), self.head.content_type)

@@ -116,6 +116,18 @@ class TestBanner:
         assert talk.to_client == response
         assert (talk.exchanges[0].edits, talk.exchanges[0].detail) == ((), f"no banner: {why}")
 
+    def test_a_fragment_is_left_alone_and_the_record_says_so(self):
+        talk = Conversation(with_banner()).client(GET).server(html(body=b"{}"))
+        assert read(talk.to_client)[1] == b"{}"
+        assert (talk.exchanges[0].edits, talk.exchanges[0].detail) == ((), "no banner: no_body")
+
+    def test_two_rules_put_in_two(self):
+        both = [ast.InjectBanner("<i>1</i>"), ast.InjectBanner("<i>2</i>")]
+        policy = FakePolicy(response=lambda _: ruling(RESPONSE, None, *both))
+        _, content = read(Conversation(policy).client(GET).server(html()).to_client)
+        assert b"<i>1</i>" in content
+        assert b"<i>2</i>" in content
+
     def test_head_is_not_touched(self):
         head = html().partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         talk = Conversation(with_banner()).client(GET.replace(b"GET", b"HEAD")).server(head)
