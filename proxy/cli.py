@@ -11,17 +11,30 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
-from proxy.errors import SettingsError, SluicegateError
+from proxy.errors import PolicyError, SettingsError, SluicegateError, StartError
 
 if TYPE_CHECKING:
     from proxy.settings import Settings
 
 OK, FINDINGS, USAGE, CANNOT_START = range(4)
-_EPILOG = "exit codes: 0 ok, 1 findings or refused, 2 usage, 3 cannot start"
+_EPILOG = (
+    "exit codes: 0 ok; 1 findings (check), refused (reload), or no answer (status, reload); "
+    "2 usage: arguments or settings that are not right; 3 cannot start"
+)
+#: From a flag's name to the setting that it overrides.
+_FLAGS = {
+    "listen": "listen",
+    "redirect": "redirect.provider",
+    "upstream": "redirect.upstream",
+    "policies": "policies",
+    "admin": "admin.listen",
+    "events": "events.path",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,8 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return verb(arguments)
     except SettingsError as error:
-        _complain(f"sluicegate: settings not usable:\n{error}")
+        _complain(f"sluicegate: these settings are not usable:\n{error}")
         return USAGE
+    except StartError as error:
+        _complain(f"sluicegate: cannot start: {error}")
+        return CANNOT_START
+    except PolicyError as error:
+        _complain(f"sluicegate: these policies are not usable:\n{error}")
+        return FINDINGS
     except SluicegateError as error:
         _complain(f"sluicegate: {error}")
         return FINDINGS
@@ -73,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--config", metavar="FILE", type=Path, help="settings file (TOML)")
         sub.add_argument("--admin", metavar="ADDR:PORT", help="admin endpoint of the service")
         _json_flag(sub)
-    verb("demo", demo, "Show the main job on loopback, with real requests; ends by itself.")
+    verb("demo", demo, "Show the main job on this machine, with real requests; ends by itself.")
+    _json_flag(verb("version", version, "Print the version, and those of what it stands on."))
     return parser
 
 
@@ -85,7 +105,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", type=Path, help="settings file (TOML)")
     add("--listen", metavar="ADDR:PORT", help="where redirected connections arrive")
-    add("--redirect", metavar="PROVIDER", help="static, explicit or nft")
+    add("--redirect", choices=("static", "explicit", "nft"), help="how connections get here")
     add("--upstream", metavar="ADDR:PORT", help="destination of the static provider")
     add("--policies", metavar="DIR", help="directory of policy files, watched")
     add("--admin", metavar="ADDR:PORT", help="metrics, status and reload")
@@ -95,8 +115,16 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
+        type=_pair,
         help="any other setting, e.g. --set limits.head_bytes=32KiB",
     )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: write KEY=VALUE")
+    return key.strip(), value.strip()
 
 
 # --- verbs
@@ -121,26 +149,18 @@ def check(arguments: argparse.Namespace) -> int:
                 "ok": not problems,
                 "policies": report.policies,
                 "rules": report.rules,
-                "problems": [
-                    {
-                        "file": p.file,
-                        "line": p.line,
-                        "column": p.column,
-                        "message": p.message,
-                        "hint": p.hint,
-                    }
-                    for p in problems
-                ],
+                "problems": [asdict(problem) for problem in problems],
             }
         )
-    else:
-        for problem in problems:
-            print(_paint("31", str(problem)))
-        if problems:
-            print(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-        else:
-            print(_paint("32", f"ok: {report.policies} policies, {report.rules} rules"))
-    return FINDINGS if problems else OK
+        return FINDINGS if problems else OK
+    for problem in problems:
+        print(_paint("31", str(problem)))
+    if problems:
+        print(_count(len(problems), "problem"))
+        return FINDINGS
+    counts = f"{_count(len(report.policies), 'policy', 'policies')}, {_count(report.rules, 'rule')}"
+    print(_paint("32", f"ok: {counts}"))
+    return OK
 
 
 def schema(arguments: argparse.Namespace) -> int:
@@ -176,8 +196,7 @@ def status(arguments: argparse.Namespace) -> int:
         _print_json(answer)
         return OK
     for key, value in answer.items():
-        shown = json.dumps(value) if isinstance(value, dict | list) else value
-        print(f"{key:16} {shown}")
+        print(f"{key:16} {_shown(value)}")
     return OK
 
 
@@ -202,7 +221,25 @@ def demo(arguments: argparse.Namespace) -> int:
     """The main job, shown."""
     from proxy.service.demo import run_demo
 
-    return run_demo()
+    return run_demo(_paint)
+
+
+def version(arguments: argparse.Namespace) -> int:
+    """For bug reports."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    answer = {"sluicegate": __version__, "python": sys.version.split()[0], "system": sys.platform}
+    for package in ("h11", "pydantic", "PyYAML", "google-re2", "uvloop", "winloop"):
+        try:
+            answer[package] = installed(package)
+        except PackageNotFoundError:
+            continue  # the other system's event loop
+    if arguments.json:
+        _print_json(answer)
+    else:
+        print("\n".join(f"{name:10} {number}" for name, number in answer.items()))
+    return OK
 
 
 # --- shared
@@ -211,24 +248,28 @@ def demo(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace, *, serving: bool = True) -> Settings:
     from proxy.settings import load_settings
 
-    flags: dict[str, object] = {}
-    keys = {
-        "listen": "listen",
-        "redirect": "redirect.provider",
-        "upstream": "redirect.upstream",
-        "policies": "policies",
-        "admin": "admin.listen",
-        "events": "events.path",
+    flags: dict[str, tuple[object, str]] = {
+        key: (value, "--set") for key, value in getattr(arguments, "set", [])
     }
-    for argument, key in keys.items():
-        if getattr(arguments, argument, None) is not None:
-            flags[key] = getattr(arguments, argument)
-    for pair in getattr(arguments, "set", []):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise SluicegateError(f"--set {pair!r}: write KEY=VALUE")
-        flags[key.strip()] = value.strip()
+    for name, key in _FLAGS.items():
+        if (value := getattr(arguments, name, None)) is not None:
+            flags[key] = (value, f"--{name}")
     return load_settings(arguments.config, flags=flags, serving=serving)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _shown(value: Any) -> str:
+    """A JSON value on one line, for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
 
 
 def _print_json(value: Any) -> None:

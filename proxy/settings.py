@@ -2,87 +2,126 @@
 
 Every mistake is reported at once, with its place (file and line, or the variable's name), what
 was expected and the nearest valid name. Limits, times and exception policies are the fields of
-the dataclasses in `proxy.limits`, so that there is one list of them.
+the dataclasses in `proxy.limits`, so that there is one list of them; `deploy/sluicegate.toml`
+shows every key at its default.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
 from proxy.errors import RedirectError, SettingsError
 from proxy.limits import ExceptionPolicies, FlowTimes, Limits, StreamConfig
 from proxy.model import Endpoint
-from proxy.policy.store import default_policies_dir
 from proxy.redirect.options import (
     DEFAULT_MARK,
+    DEFAULT_PORTS,
     OnCrash,
     PortRange,
     RedirectOptions,
     Unredirected,
 )
-from proxy.redirect.options import DEFAULT_PORTS as REDIRECT_PORTS
-from proxy.settings_sources import collect, explain
+from proxy.settings_sources import CONFIG_VARIABLE, Sources
 from proxy.units import to_bytes, to_seconds
 
 _FDS_PER_FLOW = 2
 _FDS_RESERVED = 64  #: listeners, policies, logs, the admin endpoint and its connections
+_Dataclass = TypeVar("_Dataclass", Limits, FlowTimes, ExceptionPolicies)
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+# --- how values are written
+
+
 def _endpoint(value: object) -> str:
-    """Keep the text, once it is known to be ADDRESS:PORT."""
-    return str(Endpoint.parse(str(value)))
+    """ADDRESS:PORT of this machine or, for an upstream, of a name too; in canonical form."""
+    endpoint = Endpoint.parse(str(value))
+    if not endpoint.host:
+        raise ValueError("expected ADDRESS:PORT; to listen everywhere write 0.0.0.0 or [::]")
+    return str(endpoint)
 
 
-EndpointText = Annotated[str, BeforeValidator(_endpoint)]
-Port = int | str
+def _address(value: object) -> str:
+    if Endpoint.parse(_endpoint(value)).ip is None:
+        raise ValueError("expected an IP address to listen on, not a name")
+    return _endpoint(value)
 
 
-def _from_dataclass(name: str, kind: type, convert: Any) -> type[_Section]:
-    """A section with the fields and defaults of a frozen dataclass of proxy.limits."""
-    defaults = kind()
-    fields: dict[str, Any] = {}
-    for entry in dataclasses.fields(kind):
-        default = getattr(defaults, entry.name)
-        annotation = Annotated[type(default), BeforeValidator(convert(entry.name, default))]
-        fields[entry.name] = (annotation, default)
-    return create_model(name, __base__=_Section, **fields)
+def _upstream(value: object) -> str:
+    if Endpoint.parse(_endpoint(value)).port == 0:
+        raise ValueError("expected a port from 1 to 65535")
+    return _endpoint(value)
 
 
-def _amount(name: str, default: object) -> Any:
-    def convert(value: object) -> object:
+def _or_none(value: object) -> object:
+    """TOML has no null and an environment no absence: empty text is none."""
+    return None if value == "" else value
+
+
+def _integer(value: object) -> object:
+    """`0x5347` in a variable, as TOML writes it in a file."""
+    return int(value, 0) if isinstance(value, str) and value.startswith("0x") else value
+
+
+def _port(value: object) -> str:
+    return str(PortRange.parse(value if isinstance(value, int) else str(value)))
+
+
+_Optional = BeforeValidator(_or_none)
+_Listen = Annotated[str, BeforeValidator(_address)]
+_Upstream = Annotated[str, BeforeValidator(_upstream)]
+_Port = Annotated[str, BeforeValidator(_port)]
+
+
+def _amount(default: int | float) -> Callable[[object], int | float]:
+    """A size or a duration, as the default is; 0 (none) only where the default is 0."""
+
+    def convert(value: object) -> int | float:
         amount = to_seconds(value) if isinstance(default, float) else to_bytes(value)
-        if amount < 0 or (amount == 0 and default != 0):
+        if amount == 0 and default != 0:
             raise ValueError("must be greater than 0")
         return amount
 
     return convert
 
 
-def _as_is(name: str, default: object) -> Any:
-    return lambda value: value
+def _section_of(kind: type[_Dataclass]) -> type[_Section]:
+    """A section with the fields and defaults of a frozen dataclass of proxy.limits."""
+    fields: dict[str, Any] = {}
+    for entry in dataclasses.fields(kind):
+        default = entry.default
+        annotation: Any = type(default)
+        if isinstance(default, int | float):
+            annotation = Annotated[annotation, BeforeValidator(_amount(default))]
+        fields[entry.name] = (annotation, default)
+    return create_model(f"{kind.__name__}Section", __base__=_Section, **fields)
 
 
-LimitsSection = _from_dataclass("LimitsSection", Limits, _amount)
-TimesSection = _from_dataclass("TimesSection", FlowTimes, _amount)
-ExceptionsSection = _from_dataclass("ExceptionsSection", ExceptionPolicies, _as_is)
+# --- the sections
 
 
 class AdminSection(_Section):
     """The endpoint for metrics, health, status and reload."""
 
-    listen: EndpointText = "127.0.0.1:15021"
-    token: str = ""
+    listen: _Listen = "127.0.0.1:15021"
+    token: str = Field(default="", repr=False)
     token_file: str = ""
 
 
@@ -90,34 +129,49 @@ class RedirectSection(_Section):
     """Where connections come from; the keys are those of RedirectOptions."""
 
     provider: Literal["static", "explicit", "nft"] = "static"
-    upstream: EndpointText | None = None
+    upstream: Annotated[_Upstream | None, _Optional] = None
     unredirected: Unredirected = Unredirected.REFUSE
     on_crash: OnCrash = OnCrash.CLOSED
-    mark: int = DEFAULT_MARK
-    ports: tuple[Port, ...] = tuple(str(ports) for ports in REDIRECT_PORTS)
+    mark: Annotated[int, BeforeValidator(_integer)] = DEFAULT_MARK
+    ports: tuple[_Port, ...] = tuple(map(str, DEFAULT_PORTS))
     ipv4: bool = True
     ipv6: bool = True
     exclude: tuple[str, ...] = ()
     include_loopback: bool = False
-    uid: int | None = None
-    cgroup: str | None = None
+    uid: Annotated[Annotated[int, Field(ge=0, lt=2**32 - 1)] | None, _Optional] = None
+    cgroup: Annotated[str | None, _Optional] = None
     output: bool = True
     prerouting: tuple[str, ...] = ()
     nft_table: str = ""
+
+    @field_validator("mark", "ports", "exclude", "cgroup", "prerouting", "nft_table")
+    @classmethod
+    def _as_a_provider_takes_it(cls, value: Any, info: ValidationInfo) -> Any:
+        """RedirectOptions knows what it accepts; asked key by key, each complaint has its place."""
+        try:
+            RedirectOptions(Endpoint("127.0.0.1", 1), **{str(info.field_name): value})
+        except RedirectError as error:
+            raise ValueError(str(error).removeprefix(f"{info.field_name}: ")) from None
+        return value
 
 
 class EventsSection(_Section):
     """Event records: a file, `-` for standard output, or nothing."""
 
-    path: str | None = None
+    path: Annotated[str | None, _Optional] = None
     log_query: bool = False
+
+
+LimitsSection = _section_of(Limits)
+TimesSection = _section_of(FlowTimes)
+ExceptionsSection = _section_of(ExceptionPolicies)
 
 
 class Settings(_Section):
     """Everything that needs a restart. Frozen."""
 
-    listen: EndpointText = "127.0.0.1:15001"
-    policies: str | None = None
+    listen: _Listen = "127.0.0.1:15001"
+    policies: Annotated[str | None, _Optional] = None
     loop: Literal["auto", "uvloop", "asyncio", "winloop"] = "auto"
     max_flows: int = Field(default=0, ge=0)
     admin: AdminSection = AdminSection()
@@ -134,15 +188,18 @@ class Settings(_Section):
         return Endpoint.parse(self.admin.listen)
 
     def admin_token(self) -> str | None:
-        """The token itself, or the first line of its file. Raises SettingsError."""
+        """The token itself, or the text of its file; None where there is none.
+
+        Raises SettingsError when the file cannot be read.
+        """
         if not self.admin.token_file:
             return self.admin.token or None
-        try:
-            return Path(self.admin.token_file).read_text(encoding="utf-8").strip() or None
-        except (OSError, UnicodeError) as error:
-            raise SettingsError([explain("admin.token_file", f"cannot be read: {error}")]) from None
+        return _read_token(Path(self.admin.token_file))
 
     def policies_dir(self) -> Path:
+        """The directory of policies; the shipped ones where none is named."""
+        from proxy.policy.store import default_policies_dir
+
         return Path(self.policies) if self.policies else default_policies_dir()
 
     def flow_limit(self) -> int:
@@ -151,26 +208,22 @@ class Settings(_Section):
 
     def stream_config(self) -> StreamConfig:
         return StreamConfig(
-            limits=Limits(**self.limits.model_dump()),  # type: ignore[attr-defined]
-            exceptions=ExceptionPolicies(**self.exceptions.model_dump()),  # type: ignore[attr-defined]
+            limits=_filled(Limits, self.limits),
+            exceptions=_filled(ExceptionPolicies, self.exceptions),
         )
 
     def flow_times(self) -> FlowTimes:
-        return FlowTimes(**self.times.model_dump())  # type: ignore[attr-defined]
+        return _filled(FlowTimes, self.times)
 
-    def redirect_options(self, listen: Endpoint, admin: Endpoint) -> RedirectOptions:
-        """For the endpoints that were really bound. Raises RedirectError, SettingsError."""
+    def redirect_options(self, listen: Endpoint, admin: Endpoint | None) -> RedirectOptions:
+        """For the endpoints that were really bound."""
         values = self.redirect.model_dump(exclude={"provider", "ports", "upstream"})
-        try:
-            ports = tuple(PortRange.parse(value) for value in self.redirect.ports)
-        except ValueError as error:
-            raise SettingsError([explain("redirect.ports", str(error))]) from None
         upstream = self.redirect.upstream
         return RedirectOptions(
             listen=listen,
             admin=admin,
             upstream=Endpoint.parse(upstream) if upstream else None,
-            ports=ports,
+            ports=tuple(PortRange.parse(value) for value in self.redirect.ports),
             **values,
         )
 
@@ -178,40 +231,66 @@ class Settings(_Section):
 def load_settings(
     path: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, object] | None = None,
+    flags: Mapping[str, tuple[object, str]] | None = None,
     *,
     serving: bool = True,
 ) -> Settings:
-    """Read, merge and check. `flags` maps dotted keys to values. Raises SettingsError.
+    """Read, merge and check. Raises SettingsError.
 
-    `serving`: also what only a service needs (an upstream for the static provider).
+    `flags` maps dotted keys to a value and the flag's name; without `path` the variable
+    SLUICEGATE_CONFIG names the file. `serving`: also what only a service needs.
     """
     variables = os.environ if environment is None else environment
-    settings = collect(Settings, path, variables, flags or {})
-    if not serving:
-        return settings
-    problems = []
-    for cidr in settings.redirect.exclude:
-        try:
-            ipaddress.ip_network(cidr, strict=False)
-        except ValueError as error:
-            problems.append(explain("redirect.exclude", str(error)))
-    if settings.redirect.provider == "static" and settings.redirect.upstream is None:
-        problems.append(
-            explain("redirect.upstream", "provider static needs it: --upstream ADDRESS:PORT")
-        )
-    if problems:
-        raise SettingsError(problems)
-    try:
-        settings.redirect_options(settings.listen_endpoint(), settings.admin_endpoint())
-    except RedirectError as error:
-        raise SettingsError([explain("redirect", str(error))]) from None
+    if path is None and variables.get(CONFIG_VARIABLE):
+        path = Path(variables[CONFIG_VARIABLE])
+    sources = Sources(Settings, path, variables)
+    for key, (value, flag) in (flags or {}).items():
+        sources.put(key, value, flag)
+    settings = sources.validate(Settings)
+    if serving:
+        _check_together(settings, sources)
     return settings
 
 
+def _check_together(settings: Settings, sources: Sources) -> None:
+    """What is wrong only in combination. Raises SettingsError."""
+    problems = []
+    redirect, admin = settings.redirect, settings.admin
+    if redirect.provider == "static" and redirect.upstream is None:
+        message = "provider static needs a destination"
+        problems.append(sources.problem("redirect.upstream", message, "--upstream ADDRESS:PORT"))
+    if redirect.provider == "nft" and not (redirect.ipv4 or redirect.ipv6):
+        problems.append(sources.problem("redirect.ipv4", "with ipv6 off too, nothing is captured"))
+    if redirect.provider == "nft" and not (redirect.output or redirect.prerouting):
+        message = "with no interface in prerouting either, nothing is captured"
+        problems.append(sources.problem("redirect.output", message))
+    if admin.token and admin.token_file:
+        message = "there is a token already; keep one of the two"
+        problems.append(sources.problem("admin.token_file", message))
+    if settings.listen == admin.listen and settings.listen_endpoint().port:
+        message = f"{admin.listen} is the listener's own address"
+        problems.append(sources.problem("admin.listen", message))
+    if problems:
+        raise SettingsError(problems)
+
+
+def _filled(kind: type[_Dataclass], section: BaseModel) -> _Dataclass:
+    return kind(**section.model_dump())
+
+
+def _read_token(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeError) as error:
+        message = f"{path} cannot be read: {error}"
+    raise SettingsError([Sources(Settings, None, {}).problem("admin.token_file", message)])
+
+
 def _open_files() -> int:
+    """The limit of open files as it is now."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return 1 << 16
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft

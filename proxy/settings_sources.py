@@ -1,7 +1,8 @@
 """Where settings come from: a TOML file, SLUICEGATE_… variables, flags; merged, with places.
 
-SLUICEGATE_LISTEN sets `listen`, SLUICEGATE_REDIRECT__PROVIDER sets `redirect.provider`. A
-variable's value is read as TOML where that works (numbers, true, lists), else as text.
+SLUICEGATE_LISTEN sets `listen`, SLUICEGATE_REDIRECT__PROVIDER sets `redirect.provider`. The
+text of a variable or flag becomes a number, a truth value or an enum when the model reads it; for
+a list it is TOML's (`["a", "b"]`) or names with commas between.
 """
 
 from __future__ import annotations
@@ -11,128 +12,162 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from proxy.errors import Problem, SettingsError
 
 PREFIX = "SLUICEGATE_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"  #: path of the settings file, where no flag names one
+
+# Kubernetes puts these into every container of a namespace that has a Service `sluicegate`:
+# kubernetes.io/docs/concepts/services-networking/service (environment variables).
+_SERVICE_LINK = re.compile(r"SLUICEGATE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+_SECRET = {"admin.token"}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def explain(key: str, message: str) -> Problem:
-    """A problem with a setting whose place is only its name."""
-    return Problem("settings", 0, 0, f"{key}: {message}")
+class Sources:
+    """What was found where. `validate` makes the model of it; `problem` places a complaint."""
 
+    def __init__(
+        self, model: type[BaseModel], path: Path | None, environment: Mapping[str, str]
+    ) -> None:
+        self._model = model
+        self._path = path
+        self._text = _read(path) if path is not None else ""
+        self._values: dict[str, Any] = _parse(path, self._text) if path is not None else {}
+        self._origin: dict[str, str] = {}
+        for name in sorted(environment):
+            if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
+                continue
+            if not _SERVICE_LINK.fullmatch(name):
+                key = name.removeprefix(PREFIX).lower().replace("__", ".")
+                self.put(key, environment[name], name)
 
-def collect(
-    model: type[_Model],
-    path: Path | None,
-    environment: Mapping[str, str],
-    flags: Mapping[str, object],
-) -> _Model:
-    """The validated model. Raises SettingsError with every problem, each with its place."""
-    merged: dict[str, Any] = {}
-    text = _read(path) if path is not None else ""
-    origin: dict[str, str] = {}
-    if path is not None:
-        _merge(merged, _parse(path, text))
-    for name in sorted(environment):
-        if name.startswith(PREFIX):
-            key = name.removeprefix(PREFIX).lower().replace("__", ".")
-            _put(merged, key, _value(environment[name]))
-            origin[key] = name
-    for key, value in flags.items():
-        _put(merged, key, _value(value) if isinstance(value, str) else value)
-        origin[key] = f"--set {key}"
-    try:
-        return model.model_validate(merged)
-    except ValidationError as error:
-        raise SettingsError(
-            [_problem(item, model, path, text, origin) for item in error.errors()]
-        ) from None
+    def put(self, key: str, value: object, origin: str) -> None:
+        """Set `section.key`; `origin` is the name to complain about."""
+        into = self._values
+        *sections, last = key.split(".")
+        for section in sections:
+            inner = into.get(section)
+            if not isinstance(inner, dict):
+                into[section] = inner = {}
+            into = inner
+        is_list = isinstance(value, str) and get_origin(_annotation(self._model, key)) is tuple
+        into[last] = _listed(str(value)) if is_list else value
+        self._origin[key] = origin
+
+    def validate(self, model: type[_Model]) -> _Model:
+        """Raises SettingsError with every problem."""
+        try:
+            return model.model_validate(self._values)
+        except ValidationError as error:
+            raise SettingsError([self._complaint(item) for item in error.errors()]) from None
+
+    def problem(self, key: str, message: str, hint: str = "") -> Problem:
+        """A complaint about a key, at its place in the file or with its variable's name."""
+        text = f"{key}: {message}"
+        if key in self._origin:
+            return Problem(self._origin[key], 0, 0, text, hint)
+        if self._path is None:
+            return Problem("settings", 0, 0, text, hint)
+        return Problem(str(self._path), *_place(self._text, key.split(".")), text, hint)
+
+    def _complaint(self, item: Any) -> Problem:
+        location = [str(part) for part in item["loc"] if not isinstance(part, int)]
+        key = ".".join(location)
+        if item["type"] == "extra_forbidden":
+            return self.problem(key, "there is no such setting", self._nearest(location))
+        if item["type"] in ("model_type", "model_attributes_type"):
+            return self.problem(key, f"this is a section; write [{key}] and its keys below it")
+        message = item["msg"].removeprefix("Value error, ")
+        found = repr(item["input"])
+        if key not in _SECRET and found not in message:
+            message += f" (found {found})"
+        return self.problem(key, message)
+
+    def _nearest(self, location: list[str]) -> str:
+        """The best guess at what was meant, in its own section or in another."""
+        names = _names(self._model, location[:-1])
+        if near := difflib.get_close_matches(location[-1], names, 1):
+            return f"did you mean {'.'.join([*location[:-1], near[0]])}?"
+        for section in self._model.model_fields:
+            if location[-1] in _names(self._model, [section]):
+                return f"it belongs to [{section}]"
+        return "deploy/README.md lists all settings"
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise SettingsError([Problem(str(path), 0, 0, f"cannot be read: {error}")]) from None
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+    except UnicodeError as error:
+        message = f"is not UTF-8: {error}"
+    raise SettingsError([Problem(str(path), 0, 0, message)])
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r"line (\d+), column (\d+)", str(error))
+        place = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
         line, column = (int(place[1]), int(place[2])) if place else (0, 0)
-        raise SettingsError([Problem(str(path), line, column, f"not TOML: {error}")]) from None
+        message = str(error).replace(place[0], "") if place else str(error)
+        raise SettingsError([Problem(str(path), line, column, f"not TOML: {message}")]) from None
 
 
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+def _listed(text: str) -> Any:
+    """The list that a variable or flag means."""
+    if text.lstrip().startswith("["):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text  # the model complains about it, and knows what to call it
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _merge(into: dict[str, Any], what: Mapping[str, Any]) -> None:
-    for key, value in what.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _put(into: dict[str, Any], dotted: str, value: object) -> None:
-    *sections, last = dotted.split(".")
-    for section in sections:
-        inner = into.setdefault(section, {})
-        if not isinstance(inner, dict):
-            into[section] = inner = {}
-        into = inner
-    into[last] = value
-
-
-def _problem(
-    item: Any, model: type[BaseModel], path: Path | None, text: str, origin: dict[str, str]
-) -> Problem:
-    location = [str(part) for part in item["loc"] if not isinstance(part, int)]
-    key = ".".join(location)
-    hint = ""
-    if item["type"] == "extra_forbidden":
-        message = f"{key}: there is no such setting"
-        near = difflib.get_close_matches(location[-1], _names(model, location[:-1]), 1)
-        hint = f"did you mean {near[0]}?" if near else "see deploy/README.md for all settings"
-    else:
-        message = f"{key}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r})"
-    if key in origin:
-        return Problem(origin[key], 0, 0, message, hint)
-    return Problem(str(path or "settings"), *_place(text, location), message, hint)
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    found = model.model_fields.get(name)
+    kind = found.annotation if found is not None else None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _names(model: type[BaseModel], sections: list[str]) -> list[str]:
+    """The keys of a section; empty where there is no such section."""
+    inner: type[BaseModel] | None = model
     for section in sections:
-        inner = model.model_fields.get(section)
-        kind = inner.annotation if inner is not None else None
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return []
-        model = kind
-    return list(model.model_fields)
+        inner = _section(inner, section) if inner is not None else None
+    return list(inner.model_fields) if inner is not None else []
+
+
+def _annotation(model: type[BaseModel], key: str) -> Any:
+    """The type of a setting without its `| None`; None where there is no such setting."""
+    *sections, last = key.split(".")
+    inner: type[BaseModel] | None = model
+    for section in sections:
+        inner = _section(inner, section) if inner is not None else None
+    found = inner.model_fields.get(last) if inner is not None else None
+    if found is None:
+        return None
+    kinds = [kind for kind in get_args(found.annotation) if kind is not NoneType]
+    optional = NoneType in get_args(found.annotation)
+    return kinds[0] if optional and len(kinds) == 1 else found.annotation
 
 
 def _place(text: str, location: list[str]) -> tuple[int, int]:
-    """Line and column of a key in TOML text; (0, 0) where it cannot be told."""
-    section = ""
+    """Line and column of a key or section in TOML text; (0, 0) where it cannot be told."""
+    section: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[([A-Za-z0-9_.-]+)\]", line)
-        if header:
-            section = header[1]
-            if section.split(".") == location:
-                return number, line.index("[") + 1
-            continue
-        found = re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line)
-        if found and [*filter(None, section.split(".")), *found[1].split(".")] == location:
-            return number, found.start(1) + 1
+        if header := re.match(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]", line):
+            section = header[1].split(".")
+            if section == location:
+                return number, header.start(1) + 1
+        elif found := re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line):
+            key = [*section, *found[1].split(".")]
+            if key == location[: len(key)]:  # shorter: an inline table
+                return number, found.start(1) + 1
     return 0, 0
