@@ -151,6 +151,7 @@ class Service:
             "uptime_seconds": round(time.time() - self._started, 3),
             "state": "draining" if self.stopping.is_set() else "ready",
             "listen": [str(endpoint) for endpoint in self.listening],
+            "admin": str(self._admin.endpoint),
             "provider": self._provider.name,
             "loop": type(self._loop).__module__,
             "flows_open": len(self._services.flows),
@@ -161,10 +162,6 @@ class Service:
             "policy_names": list(generation.policies),
             "last_reload": _describe(last) if last is not None else None,
         }
-
-    def metrics(self) -> tuple[bytes, str]:
-        """The exposition and its content type, as a scrape would get it."""
-        return self._counters.expose()
 
     async def reload(self) -> dict[str, Any]:
         """The admin endpoint's and SIGHUP's reload."""

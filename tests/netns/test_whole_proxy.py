@@ -1,0 +1,194 @@
+"""The whole service behind a real nftables redirect: real curl, wget and nginx in namespaces.
+
+In `client` an application and the proxy, in `server` nginx. The router stands between them
+and in one test carries the proxy itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.netns import Lab, Namespace, needs_netns
+
+_TOOLS = [tool for tool in ("curl", "wget", "nginx") if shutil.which(tool) is None]
+pytestmark = [
+    *needs_netns(),
+    pytest.mark.peers,
+    pytest.mark.skipif(bool(_TOOLS), reason=f"not installed: {', '.join(_TOOLS)}"),
+]
+
+POLICY = """version: 1
+policy: lab
+description: For the namespaces.
+rules:
+  - id: no-admin
+    layer: http_request
+    when: {path: "/admin*"}
+    then: {block: {status: 403, reason: "Not here."}}
+  - id: strip
+    layer: http_response
+    then: {headers: {remove: [Server], set: {X-Inspected: "yes"}}}
+  - id: no-telnet
+    layer: auth_connect
+    when: {dst.port: 8000}
+    then: {block: {hard: true}}
+"""
+
+NGINX = """
+daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log;
+events {{ worker_connections 512; }}
+http {{
+  access_log {dir}/access.log; client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
+  fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
+  server {{
+    listen 80; listen [::]:80; listen 8000; root {dir}/www;
+    location = /peer {{ default_type text/plain; return 200 "$remote_addr"; }}
+  }}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nginx's folder, with a small file and one of 100 MB (sparse)."""
+    folder = tmp_path_factory.mktemp("nginx")
+    (folder / "www").mkdir()
+    (folder / "www" / "small.txt").write_text("hello\n")
+    with (folder / "www" / "large.bin").open("wb") as large:
+        large.truncate(100_000_000)
+    (folder / "nginx.conf").write_text(NGINX.format(dir=folder))
+    for path in (folder, folder / "www"):
+        path.chmod(0o755)
+    return folder
+
+
+@contextlib.contextmanager
+def nginx(space: Namespace, site: Path) -> Iterator[None]:
+    process = space.popen(
+        "nginx", "-p", str(site), "-c", str(site / "nginx.conf"), stderr=subprocess.DEVNULL
+    )
+    try:
+        space.run("curl", "-s", "--retry", "20", "--retry-connrefused", "--retry-delay", "0",
+                  "--retry-all-errors", "-o", "/dev/null", "http://127.0.0.1/small.txt")  # fmt: skip
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    policies: Path
+    events_file: Path
+
+    def events(self, action: str) -> list[dict[str, object]]:
+        lines = self.events_file.read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["event.action"] == action]
+
+    def resident_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+@contextlib.contextmanager
+def proxy(space: Namespace, folder: Path, *extra: str) -> Iterator[Running]:
+    """`sluicegate run --redirect nft`, ready; ended by SIGTERM with exit code 0."""
+    policies = folder / "policies"
+    policies.mkdir()
+    (policies / "lab.yaml").write_text(POLICY)
+    events = folder / "events.jsonl"
+    process = space.popen(
+        sys.executable, "-m", "proxy", "run", "--redirect", "nft", "--policies", str(policies),
+        "--events", str(events), *extra, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert " ready: listening on " in line, line + process.stderr.read()
+        yield Running(process, policies, events)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(40)
+    assert code == 0
+
+
+def test_applications_of_this_machine_are_redirected(net: Lab, site: Path, tmp_path: Path) -> None:
+    with nginx(net.server, site), proxy(net.client, tmp_path) as service:
+        for host in (net.server_v4, f"[{net.server_v6}]"):
+            told = net.client.run("curl", "-si", f"http://{host}/small.txt")
+            assert told.endswith("\r\n\r\nhello\n")
+            assert "X-Inspected: yes\r\n" in told
+            assert "Server:" not in told
+        page = net.client.run("curl", "-s", "-w", "%{http_code}", f"http://{net.server_v4}/admin")
+        assert page.endswith("403")
+        assert "Not here." in page
+        assert net.client.run("wget", "-qO-", f"http://{net.server_v4}/small.txt") == "hello\n"
+        assert net.client.run(
+            "curl", "-s", f"http://{net.server_v4}:8000/", "-w", "%{errormsg}", check=False
+        ).endswith("Connection reset by peer")
+    flows = service.events("ENDPOINT_CLOSURE")
+    assert {flow["destination.ip"] for flow in flows} == {net.server_v4, net.server_v6}
+    assert {flow["sluicegate.provider"] for flow in flows} == {"nft"}
+
+
+def test_a_keep_alive_connection_is_judged_request_by_request(
+    net: Lab, site: Path, tmp_path: Path
+) -> None:
+    base = f"http://{net.server_v4}"
+    with nginx(net.server, site), proxy(net.client, tmp_path):
+        told = net.client.run(
+            "curl", "-s", "-o", "/dev/null", f"{base}/small.txt", "-o", "/dev/null", f"{base}/admin",
+            "-o", "/dev/null", f"{base}/small.txt", "-w", "%{http_code} %{num_connects}\n",
+        )  # fmt: skip
+    assert told.split("\n")[:3] == ["200 1", "403 0", "200 0"]
+
+
+def test_a_large_download_is_whole_and_memory_stays_flat(
+    net: Lab, site: Path, tmp_path: Path
+) -> None:
+    url = f"http://{net.server_v4}/large.bin"
+    with nginx(net.server, site), proxy(net.client, tmp_path) as service:
+        net.client.run("curl", "-s", "-o", "/dev/null", f"http://{net.server_v4}/small.txt")
+        before = service.resident_bytes()
+        size = net.client.run("curl", "-s", "-o", "/dev/null", "-w", "%{size_download}", url)
+        assert size == "100000000"
+        assert service.resident_bytes() - before < 8_000_000
+
+
+def test_a_router_redirects_what_passes_through_it(net: Lab, site: Path, tmp_path: Path) -> None:
+    listen = ("--listen", "[::]:15001", "--set", 'redirect.prerouting=["inside"]')
+    with nginx(net.server, site), proxy(net.router, tmp_path, *listen) as service:
+        told = net.client.run("curl", "-si", f"http://{net.server_v4}/small.txt")
+        assert "X-Inspected: yes\r\n" in told
+        direct = net.client.run("curl", "-s", f"http://{net.router_v4}:15001/", check=False)
+        assert direct == ""  # a client that was not redirected is refused
+    flow = service.events("ENDPOINT_CLOSURE")[0]
+    assert flow["source.ip"] == net.client_v4
+    assert [event["sluicegate.reason"] for event in service.events("CLASSIFY_DROP")] == [
+        "not_redirected"
+    ]
+
+
+def test_a_loop_is_found_when_the_mark_is_lost(net: Lab, site: Path, tmp_path: Path) -> None:
+    """Our own upstream connections captured on purpose: one hop, then refused."""
+    with nginx(net.server, site), proxy(net.client, tmp_path) as service:
+        ruleset = net.client.ruleset()
+        assert "mark" in ruleset
+        broken = "\n".join(line for line in ruleset.splitlines() if "meta mark" not in line)
+        net.client.run("nft", "-f", "-", input=f"flush ruleset\n{broken}")
+        told = net.client.run(
+            "curl", "-s", "-m", "10", "-w", "%{http_code}", f"http://{net.server_v4}/small.txt"
+        )
+        assert told.endswith("502")
+    assert [event["sluicegate.reason"] for event in service.events("CLASSIFY_DROP")] == ["loop"]
