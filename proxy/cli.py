@@ -248,13 +248,12 @@ def version(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace, *, serving: bool = True) -> Settings:
     from proxy.settings import load_settings
 
-    flags: dict[str, tuple[object, str]] = {
-        key: (value, "--set") for key, value in getattr(arguments, "set", [])
-    }
+    flags: dict[str, object] = dict(getattr(arguments, "set", []))
     for name, key in _FLAGS.items():
         if (value := getattr(arguments, name, None)) is not None:
-            flags[key] = (value, f"--{name}")
-    return load_settings(arguments.config, flags=flags, serving=serving)
+            flags[key] = value
+    names = {key: f"--{name}" for name, key in _FLAGS.items()}
+    return load_settings(arguments.config, flags=flags, flag_names=names, serving=serving)
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -231,21 +231,23 @@ class Settings(_Section):
 def load_settings(
     path: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, tuple[object, str]] | None = None,
+    flags: Mapping[str, object] | None = None,
     *,
+    flag_names: Mapping[str, str] | None = None,
     serving: bool = True,
 ) -> Settings:
     """Read, merge and check. Raises SettingsError.
 
-    `flags` maps dotted keys to a value and the flag's name; without `path` the variable
-    SLUICEGATE_CONFIG names the file. `serving`: also what only a service needs.
+    `flags` maps dotted keys to values, `flag_names` to what a complaint calls them; without
+    `path` the variable SLUICEGATE_CONFIG names the file. `serving`: also what only a service
+    needs.
     """
     variables = os.environ if environment is None else environment
     if path is None and variables.get(CONFIG_VARIABLE):
         path = Path(variables[CONFIG_VARIABLE])
     sources = Sources(Settings, path, variables)
-    for key, (value, flag) in (flags or {}).items():
-        sources.put(key, value, flag)
+    for key, value in (flags or {}).items():
+        sources.put(key, value, (flag_names or {}).get(key, "--set"))
     settings = sources.validate(Settings)
     if serving:
         _check_together(settings, sources)
