@@ -34,7 +34,14 @@ Repairs = Callable[[Finding], bool]
 
 
 class Body(Protocol):
-    """One message body, fed from the byte after its head."""
+    """One message body, fed from the byte after its head.
+
+    `sees_all`: every byte is shown, so `size` is known at any time. Of a body that is
+    permitted ahead it is known at its end and at FIN; a count in between would tell how the
+    stream was cut.
+    """
+
+    sees_all: bool
 
     @property
     def done(self) -> bool: ...
@@ -70,6 +77,7 @@ class LengthBody:
     """Content-Length bytes, from `start` on (offset in the stage's input)."""
 
     fault: Finding | None = None
+    sees_all = False
 
     def __init__(self, start: int, length: int) -> None:
         self.done = False
@@ -95,6 +103,7 @@ class CloseBody:
     """Everything until FIN."""
 
     fault: Finding | None = None
+    sees_all = False
     done = False
 
     def __init__(self, start: int) -> None:
@@ -112,6 +121,8 @@ class CloseBody:
 
 class ChunkedBody:
     """Chunks as they came, each proved; extensions and forbidden trailers taken out."""
+
+    sees_all = True
 
     def __init__(self, scanner: ChunkScanner) -> None:
         self._scanner = scanner
@@ -200,6 +211,8 @@ class ChunkDecoder:
 
 class EditedBody:
     """Decoded, edited, and written as chunks (`chunked`) or bare, to end with the connection."""
+
+    sees_all = True
 
     def __init__(self, decoder: Decoder, editors: tuple[Editor, ...], *, chunked: bool) -> None:
         self.editors = editors

@@ -245,7 +245,8 @@ class RequestSide:
             self._body = None
             self._session.repairs(body.fault, OUT)
             return self._session.refuse(body.fault, OUT, 1)
-        exchange.request_bytes = body.size(data.offset + len(data.data))
+        if body.sees_all or body.done:
+            exchange.request_bytes = body.size(data.offset + len(data.data))
         if body.done:
             self._body = None
             exchange.sent = True

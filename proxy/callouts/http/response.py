@@ -221,7 +221,8 @@ class ResponseSide:
             assert body.fault is not None
             self._body = None
             return self._refuse(body.fault, 1)
-        exchange.response_bytes = body.size(data.offset + len(data.data))
+        if body.sees_all or body.done:
+            exchange.response_bytes = body.size(data.offset + len(data.data))
         if body.done:
             self._whole(exchange)
         return verdict

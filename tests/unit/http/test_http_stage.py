@@ -547,6 +547,10 @@ TRAFFIC = {
     "upgrade": (TestTunnels.UPGRADE + b"raw", TestTunnels.SWITCH + b"raw"),
     "garbage": (b"GET / HTTP/1.1\nHost: a\n\n", b"nonsense\r\n\r\n"),
     "cut": (GET + POST + b"012", OK + b"HTTP/1.1 2"),
+    "early": (
+        POST + b"012",
+        b"HTTP/1.1 413 X\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig",
+    ),
     "edited": (GET + GET2, OK + OK2),
 }
 
