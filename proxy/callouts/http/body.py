@@ -125,6 +125,7 @@ class ChunkedBody:
     sees_all = True
 
     def __init__(self, scanner: ChunkScanner) -> None:
+        scanner.spans = False
         self._scanner = scanner
         self._size = 0
 
@@ -140,7 +141,7 @@ class ChunkedBody:
         scan = self._scanner.scan(data.data)
         if not scan.consumed:
             return None if self.fault else hold(data)
-        self._size += sum(end - start for start, end in scan.payload)
+        self._size += scan.size
         if scan.cuts:
             return Replace(scan.consumed, _without(data.data, scan))
         return Permit(scan.consumed)

@@ -231,6 +231,15 @@ def test_what_the_scanner_passes_is_what_h11_reads(wire: bytes) -> None:
     assert end - len(head) == scan.consumed
 
 
+@given(CHUNKY | BODIES.flatmap(chunks_of))
+def test_the_way_for_small_chunks_proves_the_same(wire: bytes) -> None:
+    slow, fast = (ChunkScanner(64, 64, lambda _: True, spans=s) for s in (True, False))
+    one, other = slow.scan(wire), fast.scan(wire)
+    assert (one.consumed, one.size, one.cuts) == (other.consumed, other.size, other.cuts)
+    assert one.size == sum(end - start for start, end in one.payload)
+    assert (slow.done, slow.fault) == (fast.done, fast.fault)
+
+
 @given(CHUNKY | BODIES.flatmap(chunks_of), st.lists(st.integers(1, 7), max_size=40))
 def test_the_scanner_does_not_depend_on_cuts(wire: bytes, widths: list[int]) -> None:
     whole = ChunkScanner(64, 64, lambda _: True)
