@@ -22,6 +22,7 @@ from proxy.contract import (
     NeedMoreData,
     Overload,
     Permit,
+    Replace,
     Signal,
     StreamCallout,
     StreamData,
@@ -56,7 +57,7 @@ class ProtocolStage:
 
     def classify(self, data: StreamData) -> Verdict:
         if self._inner is not None:
-            return self._inner.classify(data)
+            return self._delegate(self._inner, data)
         return self._client(data) if data.direction is Direction.OUTBOUND else self._server(data)
 
     def signal(self, signal: Signal) -> bool:
@@ -117,7 +118,7 @@ class ProtocolStage:
         if protocol is Protocol.TLS:
             # It tells of itself and asks the connection rules once the server name is read.
             self._inner = TlsStage(self._context, upstream_failed=self._failed is not None)
-            return self._inner.classify(data)
+            return self._delegate(self._inner, data)
         self._flow.emit(Detected(protocol))
         dropped = judge(self._context, Layer.STREAM)
         if dropped is not None:
@@ -131,7 +132,12 @@ class ProtocolStage:
     def _settle(self, protocol: Protocol) -> None:
         self._flow.info.protocol = protocol
         self._flow.set_timer(DETECT_TIMER, None)
+        if protocol is not Protocol.HTTP1:
+            self._release_server()
+
+    def _release_server(self) -> None:
         if self._server_waits:
+            self._server_waits = False
             self._flow.proceed(Direction.INBOUND)
 
     def _http(self, data: StreamData) -> Verdict:
@@ -145,7 +151,14 @@ class ProtocolStage:
         self._inner = HttpStage(self._context, upstream_failed=self._failed)
         if self._draining:
             self._flow.set_timer(DRAIN_TIMER, 0.0)
-        return self._inner.classify(data)
+        return self._delegate(self._inner, data)
+
+    def _delegate(self, inner: StreamCallout, data: StreamData) -> Verdict:
+        verdict = inner.classify(data)
+        sent_on = isinstance(verdict, Permit | Replace)
+        if self._server_waits and sent_on and data.direction is Direction.OUTBOUND:
+            self._release_server()  # only now is there a request that it can be the answer to
+        return verdict
 
     def _http2(self) -> Verdict:
         """Recognised but uninspectable: it would carry requests past the HTTP rules."""
