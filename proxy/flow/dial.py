@@ -7,6 +7,7 @@ marks and WFP redirect records must be on it by then. Foreign errors become Dial
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -41,13 +42,13 @@ def to_dial_error(error: OSError, endpoint: Endpoint) -> DialError:
 
 
 async def resolve(
-    loop: asyncio.AbstractEventLoop, endpoint: Endpoint, timeout: float
+    loop: asyncio.AbstractEventLoop, endpoint: Endpoint, within: float
 ) -> list[Endpoint]:
     """Addresses of an endpoint in the system's order of preference; itself if it is one."""
     if endpoint.ip is not None:
         return [endpoint]
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(within):
             found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     except TimeoutError:
         raise DialError(DialFailure.TIMEOUT, f"{endpoint}: the name did not resolve") from None
@@ -61,7 +62,7 @@ async def dial(
     endpoint: Endpoint,
     prepare: Callable[[socket.socket], None],
     bound: Callable[[socket.socket], None],
-    timeout: float,
+    within: float,
 ) -> socket.socket:
     """A connected non-blocking socket to a resolved endpoint. Raises DialError.
 
@@ -76,12 +77,12 @@ async def dial(
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         prepare(sock)
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(within):
             await _connect(loop, sock, (endpoint.host, endpoint.port), bound)
     except BaseException as error:
         sock.close()
         if isinstance(error, TimeoutError):
-            detail = f"{endpoint}: no answer within {timeout:g} s"
+            detail = f"{endpoint}: no answer within {within:g} s"
             raise DialError(DialFailure.TIMEOUT, detail) from None
         if isinstance(error, OSError):
             raise to_dial_error(error, endpoint) from error
@@ -100,10 +101,8 @@ async def _connect(
         await loop.sock_connect(sock, address)
         bound(sock)
         return
-    try:
+    with contextlib.suppress(BlockingIOError):  # EINPROGRESS: the normal case
         sock.connect(address)
-    except BlockingIOError:
-        pass  # EINPROGRESS: the normal case
     bound(sock)
     connected = loop.create_future()
     loop.add_writer(sock.fileno(), _wake, connected)
@@ -119,14 +118,13 @@ async def _connect(
 def keep_alive(sock: socket.socket) -> None:
     """TCP keepalive (60 s, then every 15 s, 4 times) and no Nagle: opaque flows may be idle."""
     options = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-    try:
+    # EINVAL, ENOTCONN: the peer has reset the connection already; reading will tell.
+    with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in options:
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    except OSError:
-        pass  # EINVAL, ENOTCONN: the peer has reset the connection already; reading will tell
 
 
 def _wake(future: asyncio.Future[None]) -> None:

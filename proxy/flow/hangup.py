@@ -8,6 +8,7 @@ Only Linux has it; elsewhere a RST is noticed at the next read or write.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 from collections.abc import Callable
@@ -37,10 +38,9 @@ class HangupWatch:
     def discard(self, fd: int) -> None:
         if self._callbacks.pop(fd, None) is None:
             return
-        try:
+        # ENOENT, EBADF: closing the descriptor has unregistered it.
+        with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
-        except OSError:
-            pass  # ENOENT, EBADF: closing the descriptor has unregistered it
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())

@@ -31,9 +31,7 @@ async def run_flow(services: Services, sock: socket.socket, client: Endpoint) ->
     identified = await _identify(services, sock, client)
     if identified is None:
         return
-    info = FlowInfo(
-        id=secrets.token_hex(8), redirect=identified.info, opened_at=services.wall()
-    )
+    info = FlowInfo(id=secrets.token_hex(8), redirect=identified.info, opened_at=services.wall())
     account = services.accounts.open_flow(info)
     try:
         shell = FlowShell(services, info, account, sock)
@@ -50,9 +48,7 @@ async def run_flow(services: Services, sock: socket.socket, client: Endpoint) ->
         shell.tear_down()
 
 
-async def _identify(
-    services: Services, sock: socket.socket, client: Endpoint
-) -> Identified | None:
+async def _identify(services: Services, sock: socket.socket, client: Endpoint) -> Identified | None:
     """Where the connection was going; None when it was refused (and said so)."""
     reply = b""
     try:

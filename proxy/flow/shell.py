@@ -180,8 +180,9 @@ class FlowShell:
         self.wake.set()
 
     def _end(self, effect: fx.End) -> None:
-        reset = self._verdict or FlowOutcome.RESET
-        self.end(effect.how, FlowOutcome.CLOSED if effect.how is How.CLOSE else reset, effect.reason)
+        closed = effect.how is How.CLOSE
+        outcome = FlowOutcome.CLOSED if closed else self._verdict or FlowOutcome.RESET
+        self.end(effect.how, outcome, effect.reason)
 
     # --- what the flow's task calls
 

@@ -11,6 +11,7 @@ its heap when half-closed transports are merely dropped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import os
 import socket
@@ -182,16 +183,14 @@ class Side(asyncio.Protocol):
 
 def reset_on_close(sock: socket.socket) -> None:
     """Make the coming close() send RST. A socket that is gone already is left alone."""
-    try:
+    # EBADF, ENOTCONN, EINVAL: the connection has ended by itself.
+    with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RST)
-    except OSError:
-        pass  # EBADF, ENOTCONN, EINVAL: the connection has ended by itself
 
 
 def forget_on_close(sock: socket.socket) -> None:
     """Make the coming close() send nothing: TCP_REPAIR (Linux, CAP_NET_ADMIN), tcp(7)."""
     tcp_repair = 19
-    try:
+    # EPERM, ENOPROTOOPT: no privilege or not Linux; RST is the documented fall-back.
+    with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, tcp_repair, 1)
-    except OSError:
-        pass  # EPERM, ENOPROTOOPT: no privilege or not Linux; RST is the documented fall-back

@@ -120,9 +120,7 @@ class Service:
         self._intake.close()
         for flow in list(self._services.flows):
             flow.feed(Drain())
-        deadline = self._loop.time() + self._services.times.drain_seconds
-        while self._services.flows and self._loop.time() < deadline:
-            await asyncio.sleep(0.05)
+        await self._intake.wait(self._services.times.drain_seconds)
         for flow in list(self._services.flows):
             flow.end(How.RESET, FlowOutcome.DRAINED, "the service stopped")
 

@@ -32,6 +32,11 @@ class Intake:
         """Stop listening; flows go on."""
         self._listener.close()
 
+    async def wait(self, within: float) -> None:
+        """Until every flow has ended, but not longer than `within` seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within)
+
     async def finish(self) -> None:
         """End what is left, and wait for it."""
         self.close()

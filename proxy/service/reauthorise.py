@@ -15,7 +15,7 @@ from proxy.policy.ast import OnReload
 
 
 def reauthorise(services: Services, on_reload: OnReload) -> None:
-    """Judge every open flow again at the connection layers, as FWP_CONDITION_FLAG_IS_REAUTHORIZE."""
+    """Judge every open flow again at the connection layers (FWP_CONDITION_FLAG_IS_REAUTHORIZE)."""
     if on_reload is OnReload.KEEP:
         return
     policy = services.policies()

@@ -81,7 +81,9 @@ async def test_a_block_page_wins_over_a_server_that_is_not_there(tmp_path: Path)
 
 
 async def test_headers_and_a_banner_are_written_into_an_answer(tmp_path: Path) -> None:
-    policy = HEADER + """
+    policy = (
+        HEADER
+        + """
 rules:
   - id: strip
     layer: http_response
@@ -91,6 +93,7 @@ rules:
     when: {content_type: text/html}
     then: {inject_banner: {html: "<p>inspected</p>", at: body_start}}
 """
+    )
     async with origin(web) as server, live(tmp_path, server.endpoint, policy) as service:
         async with client(service) as (reader, writer):
             _, head, body = await get(reader, writer, "/x")
@@ -100,7 +103,7 @@ rules:
 
 
 async def test_a_shadow_rule_reports_and_changes_nothing(tmp_path: Path) -> None:
-    policy = HEADER + BLOCK_ADMIN.replace("layer: http_request", "layer: http_request\n    mode: shadow")
+    policy = HEADER + BLOCK_ADMIN.replace("    when:", "    mode: shadow\n    when:")
     async with origin(web) as server, live(tmp_path, server.endpoint, policy) as service:
         async with client(service) as (reader, writer):
             assert (await get(reader, writer, "/admin"))[0] == 200
@@ -113,13 +116,16 @@ async def test_a_connection_that_policy_forbids_is_never_dialled(
     tmp_path: Path, how: str, outcome: str
 ) -> None:
     async with origin(web) as server:
-        policy = HEADER + f"""
+        policy = (
+            HEADER
+            + f"""
 rules:
   - id: no-port
     layer: auth_connect
     when: {{dst.port: {server.endpoint.port}}}
     then: {{block: {{how: {how}}}}}
 """
+        )
         async with live(tmp_path, server.endpoint, policy) as service:
             with pytest.raises((ConnectionResetError, TimeoutError)):
                 async with asyncio.timeout(2):
