@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from proxy.account.ledger import FlowAccount, FlowOutcome
 from proxy.contract import DialFailure, How, UpstreamConnected, UpstreamFailed
 from proxy.engine import effects as fx
 from proxy.engine.engine import Engine
+from proxy.flow.asks import Asks
 from proxy.flow.authorise import judge
 from proxy.flow.services import Services
 from proxy.flow.side import WRITE_HIGH, Hold, Side
@@ -50,7 +51,7 @@ class FlowShell:
         self._pending_size = 0
         self._finish_upstream = False
         self._timers: dict[tuple[int, str], asyncio.TimerHandle] = {}
-        self._asks: set[asyncio.Task[None]] = set()
+        self._asks = Asks(self._resume_engine)
         self._active = services.loop.time()
         self._stall = Stall()
         self._how = How.CLOSE
@@ -155,23 +156,12 @@ class FlowShell:
         self.account.record(record)
 
     def _ask(self, effect: fx.Ask) -> None:
-        task = self.services.loop.create_task(self._answer(effect))
-        self._asks.add(task)
-        task.add_done_callback(self._asks.discard)
+        self._asks.start(self.services.loop, effect)
 
-    async def _answer(self, ask: fx.Ask) -> None:
-        """A question is a function without arguments that returns an awaitable."""
-        value, error = None, None
-        try:
-            async with asyncio.timeout(ask.timeout):
-                value = await cast(Callable[[], Awaitable[object]], ask.question)()
-        except TimeoutError:
-            error = f"no answer within {ask.timeout:g} s"
-        except Exception as problem:  # noqa: BLE001 - foreign code; its exception policy applies
-            error = repr(problem)
+    def _resume_engine(self, ask_id: int, value: object, error: str | None) -> None:
         if self.outcome is None:
             now = self.services.loop.time()
-            self._apply(self._engine.resume(ask.id, value, error, now))
+            self._apply(self._engine.resume(ask_id, value, error, now))
 
     def _dial(self, effect: fx.Dial) -> None:
         self._drop_upstream(politely=True)
@@ -257,8 +247,7 @@ class FlowShell:
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
-        for task in self._asks:
-            task.cancel()
+        self._asks.cancel()
         for effect in self._engine.close(self.reason, self.services.loop.time()):
             if isinstance(effect, fx.Emit):
                 self.account.record(effect.record)

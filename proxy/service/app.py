@@ -111,7 +111,8 @@ class Service:
         listen = ", ".join(str(endpoint) for endpoint in self.listening)
         return (
             f"sluicegate {__version__} ready: listening on {listen} ({self._provider.name}), "
-            f"admin http://{self._admin.endpoint}, generation {store.number} with {store.rules} rules"
+            f"admin http://{self._admin.endpoint}, "
+            f"generation {store.number} with {store.rules} rules"
         )
 
     async def drain(self) -> None:

@@ -78,8 +78,8 @@ def nginx(space: Namespace, site: Path) -> Iterator[None]:
         "nginx", "-p", str(site), "-c", str(site / "nginx.conf"), stderr=subprocess.DEVNULL
     )
     try:
-        space.run("curl", "-s", "--retry", "20", "--retry-connrefused", "--retry-delay", "0",
-                  "--retry-all-errors", "-o", "/dev/null", "http://127.0.0.1/small.txt")  # fmt: skip
+        retry = ("--retry", "20", "--retry-all-errors", "--retry-delay", "0")
+        space.run("curl", "-s", *retry, "-o", "/dev/null", "http://127.0.0.1/small.txt")
         yield
     finally:
         process.terminate()
@@ -147,10 +147,9 @@ def test_a_keep_alive_connection_is_judged_request_by_request(
 ) -> None:
     base = f"http://{net.server_v4}"
     with nginx(net.server, site), proxy(net.client, tmp_path):
-        told = net.client.run(
-            "curl", "-s", "-o", "/dev/null", f"{base}/small.txt", "-o", "/dev/null", f"{base}/admin",
-            "-o", "/dev/null", f"{base}/small.txt", "-w", "%{http_code} %{num_connects}\n",
-        )  # fmt: skip
+        targets = ("/small.txt", "/admin", "/small.txt")
+        asked = [part for target in targets for part in ("-o", "/dev/null", base + target)]
+        told = net.client.run("curl", "-s", *asked, "-w", "%{http_code} %{num_connects}\n")
     assert told.split("\n")[:3] == ["200 1", "403 0", "200 0"]
 
 
