@@ -166,8 +166,11 @@ class _Run:
                 case fx.Ask():
                     self._requests.append(effect)
                     self._unanswered.append(effect)
-                case fx.Dial() | fx.End():
+                case fx.Dial():
                     self._requests.append(effect)
+                case fx.End():
+                    self._requests.append(effect)
+                    self._paused = [False, False]
 
 
 def drive(
