@@ -114,9 +114,9 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
-        line, column = (int(place[1]), int(place[2])) if place else (0, 0)
-        message = str(error).replace(place[0], "") if place else str(error)
+        message, _, place = str(error).partition(" (at ")  # its only way to say where, up to 3.13
+        found = re.match(r"line (\d+), column (\d+)", place)
+        line, column = (int(found[1]), int(found[2])) if found else (len(text.splitlines()), 0)
         raise SettingsError([Problem(str(path), line, column, f"not TOML: {message}")]) from None
 
 
