@@ -36,7 +36,7 @@ _MAX_TURNS = 64  #: Defer verdicts of a lane in one indication; more is a callou
 
 
 class Waterfall:
-    """Serves one indication at a time; `now` and `indication` are set by the engine."""
+    """Serves one indication at a time; the engine sets `now`, `indication` and `fed`."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Waterfall:
         self.sink = sink
         self.now = 0.0
         self.indication = 0
+        self.fed = Direction.OUTBOUND  #: of the latest data
         self.asked: dict[int, tuple[Stage, Lane | None]] = {}
         self.pause_changed = False
         self.credit_changed = [True, True]  #: nobody may be interested from the start
@@ -255,7 +256,8 @@ class Waterfall:
                 case Inject(direction, data):
                     self._pass(stage, stage.lanes[direction], data)
                 case Proceed(direction):
-                    stage.lanes[direction].deferred = False
+                    lane = stage.lanes[direction]
+                    lane.deferred, lane.need = False, 0  # indicated again, whatever it waits for
                     self.pause_changed = True
                 case FinishOutput(direction):
                     self.finish_output(stage, stage.lanes[direction])
@@ -301,12 +303,17 @@ class Waterfall:
             self.open_up(stage, "exception_open")
 
     def open_up(self, stage: Stage, reason: str) -> None:
-        """Make a stage transparent: what it holds passes, and it is never called again."""
+        """Make a stage transparent: what it holds passes, and it is never called again.
+
+        The direction that is being fed comes last: how much of it is at hand already, and how
+        much follows, is a matter of the cut.
+        """
         if stage.transparent:
             return
         stage.transparent = reason
         self.pause_changed = True
-        for lane in stage.lanes:
+        for direction in (self.fed.opposite, self.fed):
+            lane = stage.lanes[direction]
             self.credit_changed[lane.direction] = True
             self.end_block_run(stage, lane)
             self.end_credit(lane)

@@ -28,7 +28,8 @@ def editor_for(
         exchange.detail = exchange.detail or f"no banner: {why_not}"
         return None
     exchange.note_edit("banner")
-    return BannerEditor(edit.html.encode("utf-8"), edit.at)
+    # Character references mean the same in every charset that has ASCII in its place.
+    return BannerEditor(edit.html.encode("ascii", "xmlcharrefreplace"), edit.at)
 
 
 def _unfit(head: ResponseHead, kind: framing.Framing) -> str:
