@@ -7,7 +7,7 @@ from collections.abc import Callable
 from yaml.nodes import Node
 
 from proxy.model import Layer
-from proxy.policy import ast, schema
+from proxy.policy import ast, then
 from proxy.policy.positions import Complaints, entries, value_of
 from proxy.policy.suggest import one_of
 
@@ -32,10 +32,10 @@ _OF_A_PAGE = ("status", "reason", "page")
 ReadPage = Callable[[str, Node], str | None]
 
 
-def check_actions(complaints: Complaints, then: Node, layer: Layer | None) -> None:
+def check_actions(complaints: Complaints, node: Node, layer: Layer | None) -> None:
     """Complain of actions that their layer or their order makes impossible."""
     ended = ""
-    for name, key, value in entries(then):
+    for name, key, value in entries(node):
         if layer is not None and layer not in LAYERS_OF.get(name, frozenset(Layer)):
             layers = one_of(place.value for place in Layer if place in LAYERS_OF[name])
             complaints.at(key, f"{name} is not possible at {layer}", f"it is at {layers}")
@@ -47,8 +47,8 @@ def check_actions(complaints: Complaints, then: Node, layer: Layer | None) -> No
             ended = name
         if layer is not None and name in ("permit", "block"):
             _check_settings(complaints, name, value, layer)
-    if not any(True for _ in entries(then)):
-        complaints.at(then, "a rule that does nothing", f"give one of {', '.join(LAYERS_OF)}")
+    if not any(True for _ in entries(node)):
+        complaints.at(node, "a rule that does nothing", f"give one of {', '.join(LAYERS_OF)}")
 
 
 def _check_settings(complaints: Complaints, action: str, node: Node, layer: Layer) -> None:
@@ -69,37 +69,37 @@ def _check_settings(complaints: Complaints, action: str, node: Node, layer: Laye
 
 
 def build_actions(
-    model: schema.Then, then: Node, layer: Layer, read_page: ReadPage
+    model: then.Then, node: Node, layer: Layer, read_page: ReadPage
 ) -> tuple[ast.Action, ...]:
     """The actions in the order in which they are written."""
     actions = []
-    for name, _, node in entries(then):
+    for name, _, settings in entries(node):
         value = getattr(model, name, None)
         if value is not None:
-            actions.append(_build(value, name, node, layer, read_page))
+            actions.append(_build(value, settings, layer, read_page))
     return tuple(actions)
 
 
-def _build(value: object, name: str, node: Node, layer: Layer, read_page: ReadPage) -> ast.Action:
+def _build(value: object, node: Node, layer: Layer, read_page: ReadPage) -> ast.Action:
     match value:
-        case schema.PermitAction():
+        case then.PermitAction():
             return ast.Permit(value.hard)
-        case schema.BlockAction():
+        case then.BlockAction():
             return _block(value, node, layer, read_page)
-        case schema.RedirectAction():
+        case then.RedirectAction():
             return ast.Redirect(value.to, value.status)
-        case schema.HeadersAction():
+        case then.HeadersAction():
             return _headers(value)
-        case schema.RewriteUrlAction():
+        case then.RewriteUrlAction():
             return ast.RewriteUrl(value.path, value.query, value.regex, value.by or "")
-        case schema.InjectBannerAction():
+        case then.InjectBannerAction():
             return ast.InjectBanner(value.html, value.at)
         case list():
             return ast.Tag(tuple(value))
     return ast.Log(str(value))
 
 
-def _block(model: schema.BlockAction, node: Node, layer: Layer, read_page: ReadPage) -> ast.Block:
+def _block(model: then.BlockAction, node: Node, layer: Layer, read_page: ReadPage) -> ast.Block:
     page = value_of(node, "page")
     return ast.Block(
         hard=model.hard,
@@ -110,7 +110,7 @@ def _block(model: schema.BlockAction, node: Node, layer: Layer, read_page: ReadP
     )
 
 
-def _headers(model: schema.HeadersAction) -> ast.Headers:
+def _headers(model: then.HeadersAction) -> ast.Headers:
     return ast.Headers(
         remove=tuple(model.remove),
         rename=tuple(model.rename.items()),

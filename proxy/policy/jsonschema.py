@@ -22,7 +22,6 @@ Json = dict[str, Any]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _CONDITION: Json = {"$ref": "#/$defs/Condition"}
-_BOUND: Json = {"type": "integer"}
 _SCALARS = ["string", "number", "boolean"]
 _OPERATOR_DOCS = {
     Op.IS: "One of these values.",
@@ -74,6 +73,8 @@ def _clean(node: Any) -> Any:
         ):
             continue
         kept[key] = _clean(value)
+    if "patternProperties" in kept:
+        kept.setdefault("additionalProperties", False)
     return _without_null(kept)
 
 
@@ -194,4 +195,4 @@ def _operator(op: Op, kind: Kind, values: Json) -> Json:
         case Op.EXISTS:
             return {"type": "boolean", "description": doc}
         case _:
-            return {**_BOUND, "description": doc}
+            return {"type": "integer", "description": doc}

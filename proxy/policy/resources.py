@@ -16,7 +16,7 @@ from proxy.limits import Limits
 from proxy.policy import ast, schema
 from proxy.policy.document import Document
 from proxy.policy.listfiles import read_list_file
-from proxy.policy.positions import Complaints, entries, node_at, value_of
+from proxy.policy.positions import Complaints, node_at, value_of
 from proxy.policy.values import READ_ENTRY, Unfit
 
 #: Contents of a file of the policy directory by its relative path. Raises OSError.

@@ -1,0 +1,308 @@
+"""The policy directory: read it, build a generation off the loop, swap one reference, watch it.
+
+The only file of `proxy.policy` that does I/O. Policies are the `*.yaml` and `*.yml` files
+directly in the directory, in the order of their names, without hidden ones and `*_test.yaml`.
+Whatever is wrong, the generation in force stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import watchfiles
+
+from proxy.errors import PolicyError, Problem
+from proxy.policy import document, listfiles
+from proxy.policy.ast import OnReload
+from proxy.policy.build import CheckReport, PolicyText, compile_all, load_all, report
+from proxy.policy.generation import Generation
+
+_SUFFIXES = (".yaml", ".yml")
+_TESTS = ("_test.yaml", "_test.yml")
+#: More files than this in one directory are not policies that somebody wrote.
+MAX_FILES = 1000
+#: How often the watch looks whether the directory is still the same one.
+_LOOK_SECONDS = 1.0
+_DEBOUNCE_SECONDS = 0.5
+
+
+def default_policies_dir() -> Path:
+    """The policies that ship: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "shipped_policies"
+    return shipped if shipped.is_dir() else package.parent / "policies"
+
+
+# --- reading -------------------------------------------------------------------------------
+
+
+class DirectoryFiles:
+    """Reads files of one policy directory and remembers what was read, for the digest."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._read: dict[str, bytes] = {}
+
+    def policies(self) -> list[PolicyText]:
+        """The policy files by name. Raises PolicyError: no directory, no policies, unreadable."""
+        problems: list[Problem] = []
+        texts = []
+        for name in self._names():
+            shown = str(self._directory / name)
+            try:
+                texts.append(PolicyText(shown, self.read(name, document.MAX_BYTES)))
+            except OSError as error:
+                problems.append(Problem(shown, 0, 0, f"cannot be read: {_why(error)}"))
+        if problems:
+            raise PolicyError(problems)
+        return texts
+
+    def read(self, path: str, limit: int = listfiles.MAX_BYTES) -> bytes:
+        """A file below the directory, up to one byte over the limit. Raises OSError."""
+        real, root = os.path.realpath(self._directory / path), os.path.realpath(self._directory)
+        if os.path.commonpath((real, root)) != root:
+            raise OSError(errno.EACCES, "it is outside the policy directory")
+        text = _read_regular(real, limit)
+        self._read[path] = hashlib.sha256(text).digest()
+        return text
+
+    def digest(self) -> bytes:
+        """Of the names and contents of everything that was read."""
+        whole = hashlib.sha256()
+        for path in sorted(self._read):
+            whole.update(path.encode("utf-8", "surrogateescape") + b"\0" + self._read[path])
+        return whole.digest()
+
+    def _names(self) -> list[str]:
+        shown = str(self._directory)
+        try:
+            names = sorted(name for name in os.listdir(self._directory) if _is_policy(name))
+        except OSError as error:
+            raise PolicyError([Problem(shown, 0, 0, _why(error), "the policy directory")]) from None
+        if not names:
+            message = "there is no policy in this directory"
+            advice = "policies are *.yaml files; for `permit all` write one without rules"
+            raise PolicyError([Problem(shown, 0, 0, message, advice)])
+        if len(names) > MAX_FILES:
+            message = f"{len(names)} policy files, at most {MAX_FILES}"
+            raise PolicyError([Problem(shown, 0, 0, message)])
+        return names
+
+
+def _read_regular(path: str, limit: int) -> bytes:
+    """Contents of a regular file; a pipe or device would hold the reload for ever."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read(limit + 1)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _is_policy(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith(_SUFFIXES) and not lower.endswith(_TESTS) and not name.startswith(".")
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+# --- building ------------------------------------------------------------------------------
+
+
+def check_directory(directory: Path) -> CheckReport:
+    """Read, check and compile everything; never raises for what is wrong with policies."""
+    files = DirectoryFiles(directory)
+    try:
+        texts = files.policies()
+    except PolicyError as error:
+        return CheckReport(tuple(error.problems))
+    return report(load_all(texts, files.read))
+
+
+def read_directory(directory: Path) -> list[PolicyText]:
+    """The policy files of a directory. Raises PolicyError."""
+    return DirectoryFiles(directory).policies()
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    digest: bytes
+    generation: Generation | None  #: None: what is on disk is in force already
+
+
+def _build(directory: Path, number: int, in_force: bytes) -> _Built:
+    """The generation of what is on disk now. Raises PolicyError with every problem."""
+    files = DirectoryFiles(directory)
+    loaded = load_all(files.policies(), files.read)
+    digest = files.digest()
+    if digest == in_force:
+        return _Built(digest, None)
+    return _Built(digest, compile_all(loaded, number))
+
+
+# --- the store -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """How a load or reload ended. `generation` and `rules` are those in force afterwards."""
+
+    ok: bool
+    generation: int
+    reason: str  #: start, files, SIGHUP, admin
+    problems: tuple[Problem, ...]
+    seconds: float
+    wall: float  #: seconds since the epoch
+    changed: bool  #: a new generation is in force
+    rules: int
+    on_reload: OnReload
+
+
+class PolicyStore:
+    """Keeps the generation in force. Used from the thread of one event loop.
+
+    `on_result` hears of every load that was asked for, and of what the watch found.
+    """
+
+    def __init__(self, directory: Path, on_result: Callable[[ReloadResult], None]) -> None:
+        self._directory = directory
+        self._on_result = on_result
+        self._current: Generation | None = None
+        self._digest = b""
+        self._well = True  #: the last load succeeded
+        self._running: asyncio.Task[ReloadResult] | None = None
+        self._next: asyncio.Task[ReloadResult] | None = None
+
+    @property
+    def current(self) -> Generation:
+        """The generation in force, after load_initial()."""
+        if self._current is None:
+            raise RuntimeError("PolicyStore.current was asked for before load_initial()")
+        return self._current
+
+    def load_initial(self) -> ReloadResult:
+        """The first generation. Raises PolicyError: without policies nothing is served."""
+        begun = time.monotonic()
+        self._take(_build(self._directory, 1, b""))
+        return self._tell("start", (), begun, changed=True)
+
+    async def reload(self, reason: str) -> ReloadResult:
+        """Put in force what is on disk; on any mistake what was in force stays.
+
+        Loads run one at a time. Calls during a load share the next one, which sees whatever
+        they were made for. Who is cancelled while waiting does not end the load.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._load_after(self._running, reason))
+        return await asyncio.shield(self._next)
+
+    async def watch(self) -> None:
+        """Reload when files change, until cancelled.
+
+        The directory is watched, not the files: editors rename, Kubernetes swaps a symbolic
+        link. Whether it is still the same directory is looked at every second.
+        """
+        while True:
+            identity = await asyncio.to_thread(_identity, self._directory)
+            if identity is None:
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            try:
+                await self._watch_one(identity)
+            except OSError:
+                # It went while the watch was set up (ENOENT), or the system has no watch left
+                # (ENOSPC, EMFILE): then looking now and again is all that can be done.
+                await asyncio.sleep(_LOOK_SECONDS * 10)
+            await self.reload("files")
+
+    async def _watch_one(self, identity: tuple[int, int]) -> None:
+        """Until the directory is gone or another one has its name."""
+        changes = watchfiles.awatch(
+            self._directory,
+            debounce=int(_DEBOUNCE_SECONDS * 1000),
+            rust_timeout=int(_LOOK_SECONDS * 1000),
+            yield_on_timeout=True,
+        )
+        begun = False
+        async with contextlib.aclosing(changes):
+            async for changed in changes:
+                if await asyncio.to_thread(_identity, self._directory) != identity:
+                    return
+                if changed or not begun:  # before the first answer nothing was watched
+                    await self.reload("files")
+                begun = True
+
+    async def _load_after(
+        self, before: asyncio.Task[ReloadResult] | None, reason: str
+    ) -> ReloadResult:
+        if before is not None:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        return await self._load(reason)
+
+    async def _load(self, reason: str) -> ReloadResult:
+        begun = time.monotonic()
+        number = self.current.number + 1
+        try:
+            built = await asyncio.to_thread(_build, self._directory, number, self._digest)
+        except PolicyError as error:
+            self._well = False
+            return self._tell(reason, tuple(error.problems), begun, changed=False)
+        changed = self._take(built)
+        quiet = reason == "files" and not changed and self._well
+        self._well = True
+        return self._tell(reason, (), begun, changed=changed, quiet=quiet)
+
+    def _take(self, built: _Built) -> bool:
+        """Swap the one reference. False when there was nothing new."""
+        self._digest = built.digest
+        if built.generation is None:
+            return False
+        self._current = built.generation
+        return True
+
+    def _tell(
+        self,
+        reason: str,
+        problems: tuple[Problem, ...],
+        begun: float,
+        *,
+        changed: bool,
+        quiet: bool = False,
+    ) -> ReloadResult:
+        result = ReloadResult(
+            ok=not problems,
+            generation=self.current.number,
+            reason=reason,
+            problems=problems,
+            seconds=time.monotonic() - begun,
+            wall=time.time(),
+            changed=changed,
+            rules=self.current.rules,
+            on_reload=self.current.on_reload,
+        )
+        if not quiet:
+            self._on_result(result)
+        return result
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    """Which directory has that name now, symbolic links followed; None: there is none."""
+    try:
+        found = os.stat(directory)
+    except OSError:  # ENOENT, ENOTDIR, EACCES: nothing that could be watched
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None

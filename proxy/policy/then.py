@@ -1,0 +1,235 @@
+"""The shape of a rule's `then`, as pydantic models: every action and its settings.
+
+Docstrings and descriptions become the JSON Schema. Which layer can have which action stands in
+`proxy.policy.actions`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from proxy.policy import fieldnames
+from proxy.policy.patterns import check_rewrite, read_pattern
+from proxy.policy.shapes import FilePath, Model, TagName, choice, listed
+from proxy.policy.suggest import hint
+from proxy.policy.templates import PLACEHOLDERS, unknown_placeholders
+from proxy.policy.values import Unfit
+
+
+def _switch(what: str) -> Any:
+    """`true` stands for the action without settings; nothing else but a mapping does."""
+
+    def read(value: Any) -> Any:
+        if value is True:
+            return {}
+        if value is False or value is None:
+            raise Unfit(f"{what}: {str(value).lower()}", "leave the action out, or write true")
+        return value
+
+    return read
+
+
+def _short(key: str) -> Callable[[Any], Any]:
+    """A text stands for the mapping with that one key."""
+    return lambda value: {key: value} if isinstance(value, str) else value
+
+
+class PermitAction(Model):
+    """Let it pass. Ends the evaluation of the layer (at connection layers: of the sublayer)."""
+
+    hard: bool = Field(
+        default=False,
+        description="Connection layers: lower sublayers may not override it, except by a veto.",
+    )
+
+
+class BlockAction(Model):
+    """Refuse it. HTTP answers with a page; elsewhere the connection is reset or dropped."""
+
+    status: int = Field(default=403, ge=200, le=599, description="HTTP status of the page.")
+    reason: str = Field(default="", max_length=1000, description="Shown on the page.")
+    page: FilePath | None = Field(
+        default=None, description="HTML template, a file below the policy directory."
+    )
+    how: Annotated[str, *choice("way to block", ("page", "reset", "drop"))] | None = Field(
+        default=None, description="page (HTTP only, the default there), reset, or drop silently."
+    )
+    hard: bool = Field(
+        default=True, description="Connection layers: no lower sublayer may permit it again."
+    )
+
+
+_VISIBLE = re.compile(r"[!-~]+")
+_REDIRECT = re.compile(r"https?://[^/?#]+[!-~]*|/(?!/)[!-~]*", re.IGNORECASE)
+
+
+def _redirect_target(to: str) -> str:
+    if not _REDIRECT.fullmatch(to) or not _VISIBLE.fullmatch(to):
+        raise Unfit(
+            f"{to!r} is not a redirect target",
+            "as https://help.example/blocked or /blocked, without blanks",
+        )
+    unknown = unknown_placeholders(to)
+    if unknown:
+        raise Unfit(f"unknown placeholder ${{{unknown[0]}}}", hint(unknown[0], PLACEHOLDERS))
+    return to
+
+
+class RedirectAction(Model):
+    """Answer with a redirect. Ends the evaluation."""
+
+    to: Annotated[str, Field(max_length=4096), AfterValidator(_redirect_target)] = Field(
+        description="http(s) URL or absolute path; may hold ${host} ${path} ${query} ${url}."
+    )
+    status: Literal[301, 302, 303, 307, 308] = 302
+
+
+HeaderValue = Annotated[str, AfterValidator(fieldnames.read_field_value)]
+Editable = Annotated[str, AfterValidator(fieldnames.read_editable)]
+NotHost = Annotated[Editable, AfterValidator(fieldnames.not_host)]
+Removable = Annotated[str, AfterValidator(fieldnames.read_removable)]
+Removables = Annotated[
+    list[Removable],
+    BeforeValidator(listed, json_schema_input_type=Removable | list[Removable]),
+    Field(min_length=1),
+]
+Pattern = Annotated[str, AfterValidator(read_pattern)]
+
+
+class HeaderReplaceAction(Model):
+    """Replace every match of a regular expression in the values of one header."""
+
+    name: Editable = Field(description="Header name.")
+    regex: Pattern = Field(description="RE2 pattern.")
+    by: HeaderValue = Field(description="Replacement; \\1 is the first group, \\0 the match.")
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        check_rewrite(self.regex, self.by)
+        return self
+
+
+HeaderReplaces = Annotated[
+    list[HeaderReplaceAction],
+    BeforeValidator(listed, json_schema_input_type=HeaderReplaceAction | list[HeaderReplaceAction]),
+    Field(min_length=1),
+]
+
+
+class HeadersAction(Model):
+    """Edit headers, in this order: remove, rename, replace, set, add."""
+
+    remove: Removables = Field(default=[], description="Names; a final * stands for any ending.")
+    rename: dict[NotHost, NotHost] = Field(default={}, description="Old name: new name.")
+    replace: HeaderReplaces = Field(default=[], description="Regular expressions on values.")
+    set: dict[Editable, HeaderValue] = Field(
+        default={}, description="Name: value. Takes the place of all fields of that name."
+    )
+    add: dict[NotHost, HeaderValue] = Field(
+        default={}, description="Name: value. One more field, whatever is there."
+    )
+
+    @model_validator(mode="after")
+    def _check_any(self) -> Self:
+        if not self.model_fields_set:
+            raise Unfit("headers changes nothing", "give set, add, remove, rename or replace")
+        return self
+
+
+def _rewrite_path(path: str) -> str:
+    if not path.startswith("/") or not _VISIBLE.fullmatch(path) or "?" in path or "#" in path:
+        raise Unfit(f"{path!r} is not a path", "begins with /, no blanks, no ? and no #")
+    return path
+
+
+def _rewrite_query(query: str) -> str:
+    if query and (not _VISIBLE.fullmatch(query) or "#" in query):
+        raise Unfit(f"{query!r} is not a query", "no blanks and no #; without the ?")
+    return query
+
+
+class RewriteUrlAction(Model):
+    """Change path and query of the request before it goes to the server."""
+
+    path: Annotated[str, Field(max_length=4096), AfterValidator(_rewrite_path)] | None = Field(
+        default=None, description="The new path."
+    )
+    query: Annotated[str, Field(max_length=4096), AfterValidator(_rewrite_query)] | None = Field(
+        default=None, description="The new query, without the question mark; '' removes it."
+    )
+    regex: Pattern | None = Field(default=None, description="RE2 pattern on path?query.")
+    by: str | None = Field(
+        default=None, max_length=4096, description="Replacement of every match of regex."
+    )
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if not self.model_fields_set:
+            raise Unfit("rewrite_url changes nothing", "give path, query, or regex and by")
+        if (self.regex is None) is not (self.by is None):
+            raise Unfit("regex and by go together", "give both; by may be ''")
+        if self.regex is not None and self.by is not None:
+            check_rewrite(self.regex, self.by)
+        return self
+
+
+class InjectBannerAction(Model):
+    """Put HTML into HTML documents, streaming."""
+
+    html: str = Field(min_length=1, max_length=65536, description="Inserted as it is.")
+    at: Annotated[str, *choice("place", ("body_start", "body_end", "head_end"))] = Field(
+        default="body_start", description="After <body>, before </body>, or before </head>."
+    )
+
+
+def _log_message(value: Any) -> Any:
+    return "" if value is True else value
+
+
+TagNames = Annotated[
+    list[TagName],
+    BeforeValidator(listed, json_schema_input_type=TagName | list[TagName]),
+    Field(min_length=1),
+]
+Permit = Annotated[
+    PermitAction,
+    BeforeValidator(_switch("permit"), json_schema_input_type=Literal[True] | PermitAction),
+]
+Block = Annotated[
+    BlockAction,
+    BeforeValidator(_switch("block"), json_schema_input_type=Literal[True] | BlockAction),
+]
+Redirect = Annotated[
+    RedirectAction,
+    BeforeValidator(_short("to"), json_schema_input_type=str | RedirectAction),
+]
+InjectBanner = Annotated[
+    InjectBannerAction,
+    BeforeValidator(_short("html"), json_schema_input_type=str | InjectBannerAction),
+]
+LogMessage = Annotated[
+    str,
+    BeforeValidator(_log_message, json_schema_input_type=Literal[True] | str),
+    Field(max_length=1000),
+]
+
+
+class Then(Model):
+    """What a rule does. Edits, tags and logs add up; permit, block and redirect end it."""
+
+    permit: Permit | None = None
+    block: Block | None = None
+    redirect: Redirect | None = None
+    headers: HeadersAction | None = None
+    rewrite_url: RewriteUrlAction | None = None
+    inject_banner: InjectBanner | None = None
+    tag: TagNames | None = Field(
+        default=None, description="Tags for the flow; later rules see them as `tag`."
+    )
+    log: LogMessage | None = Field(
+        default=None, description="true, or a message: record the hit and nothing else."
+    )
