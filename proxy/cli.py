@@ -92,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--config", metavar="FILE", type=Path, help="settings file (TOML)")
         sub.add_argument("--admin", metavar="ADDR:PORT", help="admin endpoint of the service")
         _json_flag(sub)
-    verb("demo", demo, "Show the main job on this machine, with real requests; ends by itself.")
+    sub = verb("demo", demo, "Show the main job with real requests; each is checked.")
+    sub.add_argument("--loopback", action="store_true", help="no nftables redirect, even as root")
     _json_flag(verb("version", version, "Print the version, and those of what it stands on."))
     return parser
 
@@ -221,7 +222,7 @@ def demo(arguments: argparse.Namespace) -> int:
     """The main job, shown."""
     from proxy.service.demo import run_demo
 
-    return run_demo(_paint)
+    return run_demo(_paint, loopback=arguments.loopback)
 
 
 def version(arguments: argparse.Namespace) -> int:

@@ -23,12 +23,15 @@ Paint = Callable[[str, str], str]
 _GREEN, _RED, _BOLD = "32", "31", "1"
 
 
-def run_demo(paint: Paint) -> int:
-    """0 when every step showed what it should, 1 when not, 3 when it could not start."""
+def run_demo(paint: Paint, *, loopback: bool = False) -> int:
+    """0 when every step showed what it should, 1 when not, 3 when it could not start.
+
+    `loopback`: no redirect, even where one is possible.
+    """
     begin = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)  # so that everything is undone then, too
     with ExitStack() as undo:
-        namespaces, where = _namespaces(undo)
+        namespaces, where = _namespaces(undo, loopback)
         try:
             world = undo.enter_context(World(namespaces, FIRST_POLICY))
         except (OSError, SluicegateError) as error:
@@ -61,9 +64,9 @@ def _shown(number: int, world: World, paint: Paint) -> bool:
     return True
 
 
-def _namespaces(undo: ExitStack) -> tuple[Namespaces | None, str]:
-    """The namespaces, or why there are none."""
-    reason = unusable()
+def _namespaces(undo: ExitStack, loopback: bool) -> tuple[Namespaces | None, str]:
+    """The namespaces, or None; and a sentence about which of the two it is."""
+    reason = "as asked" if loopback else unusable()
     if not reason:
         try:
             namespaces = Namespaces()
@@ -71,8 +74,8 @@ def _namespaces(undo: ExitStack) -> tuple[Namespaces | None, str]:
             reason = str(error)
         else:
             undo.callback(namespaces.remove)
-            return namespaces, "a real nftables redirect in a network namespace"
-    return None, f"on loopback, with a fixed upstream ({reason}: no nftables redirect)"
+            return namespaces, "through a real nftables redirect, in a network namespace"
+    return None, f"on loopback with a fixed upstream, without an nftables redirect ({reason})"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

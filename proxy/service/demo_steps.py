@@ -5,6 +5,8 @@ A step's docstring is its title. A step that does not see what it should raises 
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -134,7 +136,7 @@ def refuse_broken(world: World) -> Iterator[str]:
     before = world.status()["generation"]
     world.write_policy(FIRST_POLICY + _NEW_RULE + _BROKEN_RULE)
     answer = world.reload()
-    yield from answer["problems"]
+    yield from (problem.replace(f"{world.policies}{os.sep}", "") for problem in answer["problems"])
     _expect(answer["ok"], False, "the reload")
     lines = (FIRST_POLICY + _NEW_RULE + _BROKEN_RULE).splitlines()
     for word in ("http_reqest", "pth", "4030"):
@@ -180,6 +182,9 @@ def stop(world: World) -> Iterator[str]:
     code = world.stop()
     yield f"exit code {code}"
     _expect(code, 0, "exit code")
+    leftovers = world.leftovers()
+    yield f"left behind: {', '.join(leftovers) or 'no listener, no redirect'}"
+    _expect(leftovers, [], "what is left")
 
 
 STEPS: tuple[Callable[[World], Iterator[str]], ...] = (
@@ -214,4 +219,5 @@ def _event(world: World, wanted: Callable[[dict[str, Any]], object]) -> dict[str
 
 
 def _short(event: dict[str, Any], *fields: str) -> str:
-    return "{... " + ", ".join(f'"{name}": {event.get(name)!r}' for name in fields) + " ...}"
+    shown = ", ".join(f'"{name}": {json.dumps(event.get(name))}' for name in fields)
+    return f"{{..., {shown}, ...}}"

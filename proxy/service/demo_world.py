@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from proxy.service.demo_netns import ORIGIN_ADDRESS, Namespaces
 
 _READY = re.compile(r"ready: listening on ([^, ]+).*admin http://([^, ]+),")
 _START_SECONDS = 15.0
+_STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 HOST = "shop.demo.test"
 _Found = TypeVar("_Found")
@@ -129,11 +131,29 @@ class World:
         lines = self._events.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
-    def stop(self) -> int:
-        """SIGTERM, and the exit code. On Windows there is no such signal: 0 once it is gone."""
+    def stop(self) -> int | None:
+        """SIGTERM, and the exit code; None: it goes on.
+
+        On Windows there is no such signal: 0 once it is gone.
+        """
         self._proxy.send_signal(signal.SIGTERM)
-        code = self._proxy.wait(timeout=10)
+        try:
+            code = self._proxy.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
         return 0 if sys.platform == "win32" else code
+
+    def leftovers(self) -> list[str]:
+        """What is still there of a proxy that has ended: its redirect, its listeners."""
+        found = []
+        for name, endpoint in (("listener", self.listener), ("admin endpoint", self.admin)):
+            with socket.socket() as probe:
+                if probe.connect_ex((endpoint.host, endpoint.port)) == 0:
+                    found.append(f"{name} {endpoint}")
+        if self._namespaces is not None:
+            command = ["nft", "list", "tables"]
+            found += subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        return found
 
     # --- processes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -339,18 +340,26 @@ def test_durations(text: str, seconds: float) -> None:
     assert units.to_seconds(text) == seconds
 
 
-@given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.binary()))
-def test_anything_is_an_amount_or_a_value_error(value: object) -> None:
-    for convert in (units.to_bytes, units.to_seconds):
-        try:
-            assert 0 <= convert(value) <= 2**53
-        except ValueError as error:
-            assert "expected" in str(error)
-
-
-@given(st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4))
-def test_any_flags_are_settings_or_a_settings_error(flags: dict[str, str]) -> None:
+def outcome(function: Callable[..., Any], *arguments: Any, **more: Any) -> object:
+    """What it returns, or the text of the error that belongs to it."""
     try:
-        load(flags=dict(flags))
-    except SettingsError as error:
-        assert error.problems
+        return function(*arguments, **more)
+    except (ValueError, SettingsError) as error:
+        return str(error)
+
+
+@given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.binary()))
+def test_anything_is_an_amount_or_told_what_was_expected(value: object) -> None:
+    for convert in (units.to_bytes, units.to_seconds):
+        match outcome(convert, value):
+            case str(message):
+                assert message.startswith("expected ")
+            case amount:
+                assert isinstance(amount, int | float)
+                assert 0 <= amount <= 2**53
+
+
+@given(st.dictionaries(st.text(max_size=8), st.text(max_size=8), min_size=1, max_size=4))
+def test_any_flags_are_settings_or_complaints(flags: dict[str, str]) -> None:
+    found = outcome(load, flags=flags)
+    assert isinstance(found, Settings) or str(found).startswith("--set: ")
