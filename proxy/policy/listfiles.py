@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from proxy.errors import Problem
 from proxy.policy.ast import ListType
@@ -104,8 +105,16 @@ def _split_hosts(line: str) -> list[str]:
     words = line.split()
     if len(words) < 2:
         return words
-    try:
-        ipaddress.ip_address(words[0].partition("%")[0])
-    except ValueError:
-        raise Unfit(f"{line[:60]!r} is not a domain", "one to a line, or 0.0.0.0 name") from None
+    if not _is_address(words[0]):
+        raise Unfit(f"{line[:60]!r} is not a domain", "one to a line, or 0.0.0.0 name")
     return [word for word in words[1:] if word.lower() not in _OWN_NAMES]
+
+
+@lru_cache(maxsize=64)
+def _is_address(text: str) -> bool:
+    """Cached: all lines of a hosts file begin with the same one or two."""
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -93,8 +93,15 @@ def _range(name: str, text: str) -> tuple[int, int]:
 # --- addresses and names -------------------------------------------------------------------
 
 
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}(?:/(3[0-2]|[12]?[0-9]))?")
+
+
 def read_network(text: str) -> str:
     """Canonical text of an address or CIDR block; host bits must be zero."""
+    quick = _IPV4.fullmatch(text)  # `ipaddress` takes five times as long
+    if quick is not None and _no_host_bits(quick):
+        return text
     try:
         network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
@@ -106,6 +113,14 @@ def read_network(text: str) -> str:
     if slash and ipaddress.ip_address(address) != network.network_address:
         raise Unfit(f"{text!r} has bits set beyond its prefix", f"the block is {network}")
     return str(network) if slash else str(network.network_address)
+
+
+def _no_host_bits(found: re.Match[str]) -> bool:
+    a, b, c, d, prefix = found.groups()
+    if prefix is None:
+        return True
+    number = int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d)
+    return not number & (0xFFFFFFFF >> int(prefix))
 
 
 _LABELS = re.compile(
