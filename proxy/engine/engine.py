@@ -44,6 +44,7 @@ Records. Discarded counts a contiguous run of blocked bytes and comes with the v
 ends the run. Uninspected(permit_ahead) comes when a credit is used up or lost, the other
 reasons at the close. How many bytes of a Permit were shown depends on the cut, so the
 permit_ahead figure does too: a measurement like a time, and not subject to the invariance law.
+(Nor are the other figures of a flow that the engine ended: they count what the last read held.)
 """
 
 from __future__ import annotations
@@ -70,11 +71,11 @@ from proxy.engine.lane import ASK_WINDOW
 from proxy.engine.registration import Kind, Mode, Registration
 from proxy.engine.sink import Sink
 from proxy.engine.stage import CalloutFailed, Stage
-from proxy.engine.upstream import lose, redial
+from proxy.engine.upstream import forget_inbound
 from proxy.engine.waterfall import Waterfall
+from proxy.engine.wishes import carry_out, signal
 from proxy.limits import Cause, StreamConfig
 from proxy.model import Direction, FlowInfo
-from proxy.records import Uninspected
 
 OUT, IN = Direction.OUTBOUND, Direction.INBOUND
 
@@ -115,7 +116,7 @@ class Engine:
             for index, registration in enumerate(ordered)
         ]
         self._sink = Sink()
-        self._fall = Waterfall(self._stages, self._sink, config.exceptions, budget, self._dial_anew)
+        self._fall = Waterfall(self._stages, self._sink, config.exceptions, budget)
         self._fresh = True
         self._closed = False
         for stage, registration in zip(self._stages, ordered, strict=True):
@@ -135,6 +136,7 @@ class Engine:
         """Take one indication; returns what the shell shall do, in order."""
         self._begin(now)
         if type(indication) is fx.Data:
+            self._fall.fed = indication.direction
             self._fall.push(0, indication.direction, indication.data)
         elif not self._sink.ended:
             self._route(indication)
@@ -165,14 +167,14 @@ class Engine:
                 self._fall.push_fin(0, direction)
             case fx.Abort(direction):
                 if direction is IN:
-                    lose(self._fall, UpstreamFailed(DialFailure.RESET, "reset by the upstream"))
+                    self._lose_upstream(UpstreamFailed(DialFailure.RESET, "reset by the upstream"))
                 else:
                     self._sink.end(How.RESET, "reset by the client")
             case fx.StageTimer(index, name):
                 if 0 <= index < len(self._stages):
-                    self._fall.signal(self._stages[index], TimerFired(name))
+                    signal(self._fall, self._stages[index], TimerFired(name))
             case UpstreamFailed():
-                lose(self._fall, indication)
+                self._lose_upstream(indication)
             case Answer():
                 self._answer(indication)
             case UpstreamConnected():
@@ -182,9 +184,20 @@ class Engine:
             case TimerFired() | Drain() | Overload():
                 self._broadcast(indication)
 
-    def _broadcast(self, signal: Signal) -> None:
+    def _broadcast(self, what: Signal) -> None:
         for stage in self._stages:
-            self._fall.signal(stage, signal)
+            signal(self._fall, stage, what)
+
+    def _lose_upstream(self, loss: UpstreamFailed) -> None:
+        """Offer the loss to the stages top to bottom; reset the flow when nobody claims it."""
+        self._sink.lose_upstream()
+        for stage in self._stages:
+            if signal(self._fall, stage, loss):
+                if self._sink.upstream_lost:  # it has not dialled another one already
+                    forget_inbound(self._fall, stage)
+                    self._sink.settle_lost_upstream()
+                return
+        self._sink.end(How.RESET, f"upstream {loss.failure.value}")
 
     def _answer(self, answer: Answer) -> None:
         stage, lane = self._fall.asked.pop(answer.ask_id, (None, None))
@@ -193,14 +206,11 @@ class Engine:
         if lane is not None:
             lane.asks -= 1
             self._fall.pause_changed = True
-        claimed = self._fall.signal(stage, answer, lane)
+        claimed = signal(self._fall, stage, answer, lane)
         if answer.error is not None and not claimed and not self._sink.ended:
             self._fall.fail(stage, CalloutFailed(Cause.CALLOUT_OVERRUN, answer.error))
         if lane is not None:
             self._fall.pump(stage, lane)
-
-    def _dial_anew(self, stage: Stage) -> None:
-        redial(self._fall, stage)
 
     # --- offload
 
@@ -231,7 +241,7 @@ class Engine:
             if stage.transparent:
                 lane.skip(n)
             else:
-                self._fall.spend(lane, n)
+                self._fall.books.spend(lane, n)
 
     # --- around every indication
 
@@ -242,7 +252,7 @@ class Engine:
         if self._fresh:
             self._fresh = False
             for stage in self._stages:
-                fall.act(stage)
+                carry_out(fall, stage)
 
     def _flush(self) -> list[fx.Effect]:
         sink, fall = self._sink, self._fall
@@ -271,20 +281,15 @@ class Engine:
             self._sink.effects.append(fx.Splice(direction, n))
 
     def _close_stage(self, stage: Stage, reason: str, now: float) -> None:
-        for lane in stage.lanes:
-            self._fall.end_block_run(stage, lane)
-            self._fall.end_credit(lane)
-            if lane.unseen:
-                unseen = Uninspected(lane.direction, lane.unseen, stage.transparent)
-                self._sink.emit(unseen)
+        self._fall.books.close(stage)
         try:
             stage.closed(reason, now)
         except CalloutFailed as failure:
             self._fall.fail(stage, failure)
-        self._fall.act(stage)  # the flow has ended: records only
+        carry_out(self._fall, stage)
 
     def _release(self) -> None:
         for stage in self._stages:
             for lane in stage.lanes:
                 if lane.taken or lane.held:
-                    self._fall.release(lane)
+                    self._fall.books.release(lane)

@@ -1,36 +1,26 @@
-"""When the upstream goes away, and when another one takes its place."""
+"""Another upstream takes the place of the one that was, or of the one that went away."""
 
 from __future__ import annotations
 
-from proxy.contract import How, UpstreamFailed
+from typing import TYPE_CHECKING
+
 from proxy.engine.stage import Stage
-from proxy.engine.waterfall import Waterfall
 from proxy.model import Direction
 from proxy.records import Discarded
+
+if TYPE_CHECKING:
+    from proxy.engine.waterfall import Waterfall
 
 OUT, IN = Direction.OUTBOUND, Direction.INBOUND
 
 
-def lose(fall: Waterfall, signal: UpstreamFailed) -> None:
-    """Offer the loss to the stages top to bottom; reset the flow when nobody claims it."""
-    sink = fall.sink
-    sink.lose_upstream()
-    for stage in fall.stages:
-        if fall.signal(stage, signal):
-            if sink.upstream_lost:  # it has not dialled another one already
-                _forget_inbound(fall, stage)
-                sink.settle_lost_upstream()
-            return
-    sink.end(How.RESET, f"upstream {signal.failure.value}")
-
-
-def _forget_inbound(fall: Waterfall, claimant: Stage) -> None:
-    """Nothing more comes in: what was on its way to the claimant is lost with the RST."""
+def forget_inbound(fall: Waterfall, claimant: Stage) -> None:
+    """The upstream is lost: what was on its way up to the claimant goes with it."""
     for stage in fall.stages[: claimant.index + 1]:
         lane = stage.lanes[IN]
-        fall.drop_held(lane)
-        fall.end_block_run(stage, lane)
-        fall.end_credit(lane)
+        fall.books.drop_held(lane)
+        fall.books.end_block_run(stage, lane)
+        fall.books.end_credit(lane)
         lane.deferred, lane.asks = False, 0
         lane.input_ended = lane.fin_decided = True
     fall.pause_changed = True
@@ -54,9 +44,9 @@ def redial(fall: Waterfall, dialler: Stage) -> None:
 
 def _begin_anew(fall: Waterfall, stage: Stage, direction: Direction) -> None:
     lane = stage.lanes[direction]
-    fall.end_block_run(stage, lane)
-    fall.end_credit(lane)
-    stale = fall.drop_held(lane)
+    fall.books.end_block_run(stage, lane)
+    fall.books.end_credit(lane)
+    stale = fall.books.drop_held(lane)
     if stale:
         fall.sink.emit(Discarded(direction, stale, stage.name))
         fall.count_missed(stage, direction, stale)

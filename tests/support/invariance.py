@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
@@ -59,7 +59,9 @@ class Outcome:
     """Everything of a run that the law speaks of, and `writes` for those who care.
 
     `records` leaves out `Uninspected(permit_ahead)`: it measures how many bytes were never
-    shown, and a cut that shows more at once leaves fewer of them.
+    shown, and a cut that shows more at once leaves fewer of them. When the engine ended the
+    flow, the figures of the other Uninspected records are 0: they count what had arrived in
+    the same read beyond the byte that ended it.
     """
 
     steps: tuple[Step, ...]
@@ -196,11 +198,16 @@ def drive(
     run.close(reason)
     steps.append(run.step())
     seen = tuple(effect.record for effect in run.effects if isinstance(effect, fx.Emit))
-    return Outcome(tuple(steps), tuple(filter(_lawful, seen)), seen, tuple(run.effects))
+    ended = any(isinstance(effect, fx.End) for effect in run.effects)
+    return Outcome(tuple(steps), tuple(_lawful(seen, ended)), seen, tuple(run.effects))
 
 
-def _lawful(record: Record) -> bool:
-    return not (isinstance(record, Uninspected) and record.reason == "permit_ahead")
+def _lawful(records: Sequence[Record], ended: bool) -> Iterator[Record]:
+    for record in records:
+        if not isinstance(record, Uninspected):
+            yield record
+        elif record.reason != "permit_ahead":
+            yield replace(record, bytes=0) if ended else record
 
 
 def data_size(trace: Trace) -> int:

@@ -5,20 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.invariance import (
-    Elapse,
-    Item,
-    assert_invariant,
-    byte_by_byte,
-    cuts_of,
-    drive,
-    every_cut,
-    recut,
-)
-from tests.support.scripted import IN, OUT, flow_info
 
 from proxy.contract import (
     AllowConnection,
@@ -40,9 +28,18 @@ from proxy.engine import effects as fx
 from proxy.engine.budget import Budget
 from proxy.engine.engine import Engine
 from proxy.engine.registration import Kind, Mode, Registration
-from proxy.limits import Limits, OnException, ExceptionPolicies, StreamConfig
+from proxy.limits import ExceptionPolicies, Limits, OnException, StreamConfig
 from proxy.model import Direction, Layer
 from proxy.records import Decided
+from tests.support.invariance import (
+    Elapse,
+    Item,
+    assert_invariant,
+    cuts_of,
+    drive,
+    every_cut,
+)
+from tests.support.scripted import IN, OUT, flow_info
 
 WISHES = "pppPPbBrikniIdaAtxwfzvy"
 
@@ -173,16 +170,18 @@ def answers(ask: fx.Ask) -> tuple[object, str | None] | None:
 
 
 SIGNALS = [Elapse(1.0), fx.Disconnect(OUT), fx.Disconnect(IN), fx.Abort(IN)]
-data_items = st.builds(
-    fx.Data, st.sampled_from([OUT, IN]), st.binary(min_size=1, max_size=12)
-)
+data_items = st.builds(fx.Data, st.sampled_from([OUT, IN]), st.binary(min_size=1, max_size=12))
 short_data = st.builds(fx.Data, st.sampled_from([OUT, IN]), st.binary(min_size=1, max_size=4))
 
 
 @st.composite
-def traces(draw: st.DrawFn, data: st.SearchStrategy[fx.Data] = data_items, most: int = 8) -> list[Item]:
+def traces(
+    draw: st.DrawFn, data: st.SearchStrategy[fx.Data] = data_items, most: int = 8
+) -> list[Item]:
     """Data and signals in any order, but no data after its direction's end."""
-    items = draw(st.lists(st.one_of(data, data, st.sampled_from(SIGNALS)), min_size=1, max_size=most))
+    items = draw(
+        st.lists(st.one_of(data, data, st.sampled_from(SIGNALS)), min_size=1, max_size=most)
+    )
     trace: list[Item] = []
     ended: set[Direction] = set()
     for item in items:
