@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     verb: Callable[[argparse.Namespace], int] = arguments.verb
     try:
-        return verb(arguments)
+        code = verb(arguments)
+        sys.stdout.flush()
+        return code
     except SettingsError as error:
         _complain(f"sluicegate: these settings are not usable:\n{error}")
         return USAGE
@@ -56,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(f"sluicegate: {error}")
         return FINDINGS
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
-        return OK
+        # `| head` has seen enough; without this the interpreter's last flush would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINDINGS
     except KeyboardInterrupt:
         return FINDINGS
 
