@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from proxy.errors import RedirectError, SettingsError
-from proxy.limits import ExceptionPolicies, FlowTimes, Limits, StreamConfig
+from proxy.limits import ExceptionPolicies, FlowTimes, Limits, OnException, StreamConfig
 from proxy.model import Endpoint
 from proxy.redirect.options import (
     DEFAULT_MARK,
@@ -218,6 +218,8 @@ class Settings(_Section):
     def redirect_options(self, listen: Endpoint, admin: Endpoint | None) -> RedirectOptions:
         """For the endpoints that were really bound."""
         values = self.redirect.model_dump(exclude={"provider", "ports", "upstream"})
+        if self.stream_config().exceptions.no_redirect_info is OnException.OPEN:
+            values["unredirected"] = Unredirected.ALLOW  # the same choice, by its other name
         upstream = self.redirect.upstream
         return RedirectOptions(
             listen=listen,

@@ -305,6 +305,11 @@ def test_limits_reach_the_flow() -> None:
     assert settings.flow_times() == FlowTimes(connect_seconds=0.25)
 
 
+def test_going_on_without_redirect_information_is_serving_direct_clients() -> None:
+    settings = load(flags={"exceptions.no_redirect_info": "open"})
+    assert settings.redirect_options(LISTEN, None).unredirected is Unredirected.ALLOW
+
+
 @pytest.mark.parametrize(
     ("soft", "limit"), [(20_000, 9_968), (1_024, 480), (10, 16), (-1, (1 << 19) - 32)]
 )
