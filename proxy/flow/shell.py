@@ -57,6 +57,7 @@ class FlowShell:
         self._how = How.CLOSE
         self._verdict: FlowOutcome | None = None
         self._local: Endpoint | None = None
+        self._preamble = info.redirect.preamble  # owed to the client until the first dial is over
 
     # --- bytes and ends of streams, from the two sides
 
@@ -179,17 +180,15 @@ class FlowShell:
     async def connected(self, sock: socket.socket) -> None:
         """An upstream is there: what waited goes out, and both sides flow."""
         side = Side(IN, self, sock, self.services.watch)
-        if self.outcome is not None:
-            side.close()
-            return
-        preamble = self.info.redirect.preamble
-        if preamble is not None and self.upstream is None:
+        preamble, self._preamble = self._preamble, None
+        if preamble is not None:
             self.client.write(preamble.established)
-        self.upstream = side
         await side.attach(self.services.loop)
-        if self.outcome is not None or self.upstream is not side:
+        if self.outcome is not None or not side.alive:
             side.close()
             return
+        # INVARIANT: not before it is attached, or what is written meanwhile would be lost.
+        self.upstream = side
         pending, self._pending, self._pending_size = self._pending, [], 0
         for data in pending:
             side.write(data)
@@ -208,7 +207,7 @@ class FlowShell:
     def failed(self, failure: DialFailure, detail: str) -> None:
         """There is no upstream: callouts may answer, else the flow is reset."""
         self._pending.clear()
-        preamble = self.info.redirect.preamble
+        preamble = self._preamble
         if preamble is not None:
             self.client.write(preamble.refused.get(failure.value, b""))
             self.end(How.CLOSE, FlowOutcome.FAILED, detail)

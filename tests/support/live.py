@@ -25,6 +25,7 @@ from proxy.service.app import Service
 from proxy.settings import load_settings
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+_SECONDS = 40.0
 EMPTY = "version: 1\npolicy: test\ndescription: Nothing.\nrules: []\n"
 
 
@@ -110,9 +111,10 @@ async def live(
     tasks = asyncio.all_tasks()
     service = Service(load_settings(environment={}, flags=wanted), asyncio.get_running_loop())
     try:
-        await service.start()
-        yield Live(service, policies, events)
-        await service.drain()
+        async with asyncio.timeout(_SECONDS):  # pytest's own alarm does not get through uvloop
+            await service.start()
+            yield Live(service, policies, events)
+            await service.drain()
     finally:
         await service.close()
     assert service.status()["flows_open"] == 0

@@ -35,18 +35,19 @@ async def test_a_client_that_half_closes_still_gets_its_answer(tmp_path: Path) -
 
 
 async def test_rst_of_the_server_is_passed_on_as_rst(tmp_path: Path) -> None:
+    cue = asyncio.Event()
+
     async def serve(reader: Reader, writer: Writer) -> None:
         await head(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
-        await writer.drain()
-        await reader.read(1)
+        await cue.wait()
         send_rst(writer)
 
     async with origin(serve) as server, live(tmp_path, server.endpoint) as service:
         async with client(service) as (reader, writer):
             writer.write(GET)
             assert await reader.readuntil(b"abc")
-            writer.write(b"G")  # the server's cue
+            cue.set()
             with pytest.raises(ConnectionResetError):
                 await reader.read()
 
