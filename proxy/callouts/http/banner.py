@@ -14,7 +14,8 @@ from proxy.content.banner import BannerEditor
 from proxy.heads import Field, ResponseHead
 from proxy.policy import ast
 
-_DOCUMENTS = frozenset({"text/html", "application/xhtml+xml"})
+_DOCUMENT = "text/html"  # not XHTML: a banner that is not well-formed XML would break the page
+_NOT_ASCII = (b"utf-16", b"utf-32", b"utf-7", b"iso-2022", b"hz-")  # no superset of ASCII
 # Digests of the bytes as they were (RFC 9530, RFC 1864), and ranges over them.
 _STALE = frozenset({b"content-md5", b"digest", b"repr-digest", b"content-digest", b"accept-ranges"})
 
@@ -37,8 +38,11 @@ def _unfit(head: ResponseHead, kind: framing.Framing) -> str:
         return "no body"
     if head.status != 200:
         return f"status {head.status}"
-    if head.content_type not in _DOCUMENTS:
+    if head.content_type != _DOCUMENT:
         return "not an HTML document"
+    charset = (head.get(b"content-type") or b"").lower().partition(b"charset=")[2].strip(b"\"' ")
+    if charset.startswith(_NOT_ASCII):
+        return "charset"
     if head.tokens(b"content-encoding") not in ((), (b"identity",)):
         return "compressed"
     disposition = head.get(b"content-disposition") or b""
