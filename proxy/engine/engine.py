@@ -256,7 +256,7 @@ class Engine:
 
     def _flush(self) -> list[fx.Effect]:
         sink, fall = self._sink, self._fall
-        if sink.complete:
+        if sink.finished[OUT] and sink.complete:
             sink.end(How.CLOSE, "both sides have finished")
         if sink.ended:
             self._release()
@@ -265,10 +265,10 @@ class Engine:
             fall.pause_changed = False
             for direction in (OUT, IN):
                 sink.pause(direction, self._wants_pause(direction))
-        for direction in (OUT, IN):
-            if fall.credit_changed[direction]:
-                fall.credit_changed[direction] = False
+        if fall.credit_changed:
+            for direction in sorted(fall.credit_changed):
                 self._offer(direction)
+            fall.credit_changed.clear()
         return sink.take()
 
     def _wants_pause(self, direction: Direction) -> bool:

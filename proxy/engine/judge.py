@@ -35,9 +35,14 @@ def judge(fall: Waterfall, stage: Stage, lane: Lane) -> None:
     size = len(shown.data)
     try:
         verdict = stage.classify(shown)
-        check(verdict, shown, inspection=stage.inspection, inserted=lane.inserted)
+        whole = type(verdict) is Permit and verdict.n == size > 0
+        if not whole:
+            check(verdict, shown, inspection=stage.inspection, inserted=lane.inserted)
     except CalloutFailed as failure:
         fall.fail(stage, failure)
+        return
+    if whole and not (stage.overrun or stage.handle.queue or lane.blocked):
+        fall.pass_down(stage, lane, lane.take(size))  # the hot path
         return
     late = fall.late(stage)
     if fall.sink.ended:
@@ -98,7 +103,7 @@ def _permit(fall: Waterfall, stage: Stage, lane: Lane, n: int, size: int) -> Non
         return
     if n > size:
         lane.credit = n - size
-        fall.credit_changed[lane.direction] = True
+        fall.credit_changed.add(lane.direction)
     fall.pass_down(stage, lane, lane.take(min(n, size)))
 
 

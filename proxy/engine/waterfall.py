@@ -34,7 +34,7 @@ class Waterfall:
         self.fed = Direction.OUTBOUND  #: direction of the latest data
         self.asked: dict[int, tuple[Stage, Lane | None]] = {}
         self.pause_changed = False
-        self.credit_changed = [True, True]  #: nobody may be interested from the start
+        self.credit_changed = set(Direction)  #: nobody may be interested from the start
         self._exceptions = exceptions
 
     # --- down
@@ -119,7 +119,7 @@ class Waterfall:
 
     def _accounted(self, stage: Stage, lane: Lane) -> bool:
         """Settle what stays held. False: the lane has to decide once more, or has failed."""
-        if self.books.settle(lane):
+        if not (lane.held or lane.taken) or self.books.settle(lane):
             return True
         if lane.waiting:
             self.fail(stage, CalloutFailed(Cause.BUFFER_LIMIT, "the process holds too much"))
@@ -163,7 +163,7 @@ class Waterfall:
             self._open_lane(stage, stage.lanes[direction])
 
     def _open_lane(self, stage: Stage, lane: Lane) -> None:
-        self.credit_changed[lane.direction] = True
+        self.credit_changed.add(lane.direction)
         self.books.end_block_run(stage, lane)
         self.books.end_credit(lane)
         lane.deferred, lane.asks = False, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from proxy.contract import (
     Defer,
     DropConnection,
     FlowHandle,
+    How,
     NeedMoreData,
     Permit,
     Replace,
@@ -35,13 +37,18 @@ from tests.support.invariance import (
     Elapse,
     Item,
     assert_invariant,
+    byte_by_byte,
+    conversation,
     cuts_of,
     drive,
     every_cut,
+    every_split,
+    recut,
 )
 from tests.support.scripted import IN, OUT, flow_info
 
 WISHES = "pppPPbBrikniIdaAtxwfzvy"
+READS = "pppPPknA"  # what an inspection may do
 
 
 @dataclass
@@ -56,8 +63,8 @@ class Adversary:
     seed: int
     may_ask: bool
     log: list[object]
+    wishes: str = WISHES
     asked: int | None = None
-    rest_to_block: int = 0
 
     def _say(self, what: str, data: StreamData) -> None:
         detail = f"{data.direction.label}@{data.offset} missed={data.missed_bytes}"
@@ -68,8 +75,10 @@ class Adversary:
         rng = random.Random(f"{self.seed} {data.direction} {data.offset} {bytes(data.data[:1])!r}")
         if data.disconnect:
             self._say("fin", data)
+            if self.wishes is READS:
+                return Permit(0)
             return rng.choice([Permit(0), Permit(0), Replace(0, b"~"), Block(0)])
-        wish, n = rng.choice(WISHES), rng.randint(1, 5)
+        wish, n = rng.choice(self.wishes), rng.randint(1, 5)
         if wish in "kIBr" and len(data.data) < n:  # looks ahead
             if data.no_more_data or data.buffer_limit_reached:
                 n = len(data.data)
@@ -135,27 +144,45 @@ class Adversary:
 
 
 class Factory:
-    """make_engine() for a list of (seed, kind); `log` is what the callouts lived through."""
+    """make_engine() for a list of seeds; `log` is what the callouts lived through.
 
-    def __init__(self, seeds: list[int], config: StreamConfig, *, inspect: bool = False) -> None:
-        self.log: list[object] = []
+    `inspect_at` puts an inspection-only stage at that place among the others.
+    """
+
+    def __init__(
+        self, seeds: list[int], config: StreamConfig, inspect_at: int | None = None
+    ) -> None:
+        self.log: list[tuple[object, ...]] = []
         self.budget = Budget(1 << 20)
-        self._seeds, self._config, self._inspect = seeds, config, inspect
+        self.seeds = seeds
+        self._config = config
+        self._inspect_at = inspect_at
 
     def __call__(self) -> Engine:
         self.log.clear()
-        registrations = []
-        for number, seed in enumerate(self._seeds):
-            mode = Mode.OUT_OF_BAND if seed % 3 == 0 else Mode.INLINE
-            registrations.append(self._registration(number, seed, mode))
+        registrations = [self._adversary(number, seed) for number, seed in enumerate(self.seeds)]
+        if self._inspect_at is not None:
+            weight = 5 - 10 * (self._inspect_at % (len(self.seeds) + 1))
+            registrations.append(self._inspection(weight))
         return Engine(flow_info(), registrations, self._config, self.budget, lambda: 0.0)
 
-    def _registration(self, number: int, seed: int, mode: Mode) -> Registration:
-        def make(flow: FlowHandle) -> Adversary:
-            may_ask = mode is Mode.OUT_OF_BAND
-            return Adversary(flow, f"s{number}", seed, may_ask, self.log)
+    def _adversary(self, number: int, seed: int) -> Registration:
+        mode = Mode.OUT_OF_BAND if seed % 3 == 0 else Mode.INLINE
 
-        return Registration(f"s{number}", -number, Kind.TERMINATING, mode, make)
+        def make(flow: FlowHandle) -> Adversary:
+            return Adversary(flow, f"s{number}", seed, mode is Mode.OUT_OF_BAND, self.log)
+
+        return Registration(f"s{number}", -10 * number, Kind.TERMINATING, mode, make)
+
+    def _inspection(self, weight: int) -> Registration:
+        def make(flow: FlowHandle) -> Adversary:
+            return Adversary(flow, "look", sum(self.seeds), False, self.log, READS)
+
+        return Registration("look", weight, Kind.INSPECTION, Mode.INLINE, make)
+
+    def lived(self, name: str) -> list[tuple[object, ...]]:
+        """One stage's share of the log."""
+        return [entry for entry in self.log if entry[0] == name]
 
 
 def config(limit: int = 4096, action: OnException = OnException.OPEN) -> StreamConfig:
@@ -171,6 +198,7 @@ def answers(ask: fx.Ask) -> tuple[object, str | None] | None:
 
 SIGNALS = [Elapse(1.0), fx.Disconnect(OUT), fx.Disconnect(IN), fx.Abort(IN)]
 data_items = st.builds(fx.Data, st.sampled_from([OUT, IN]), st.binary(min_size=1, max_size=12))
+long_data = st.builds(fx.Data, st.sampled_from([OUT, IN]), st.binary(min_size=30, max_size=500))
 short_data = st.builds(fx.Data, st.sampled_from([OUT, IN]), st.binary(min_size=1, max_size=4))
 
 
@@ -204,13 +232,18 @@ def check(make: Factory, trace: list[Item], cuts: list[int]) -> None:
     assert_invariant(make, trace, cuts, answers=answers, whole=whole)
     assert make.log == lived
     assert make.budget.used == 0
-    assert sum(entry[1] == "closed" for entry in lived) == len(make._seeds)
+    assert sum(entry[1] == "closed" for entry in lived) == len(make.seeds)
 
 
 @settings(max_examples=400)
 @given(st.data(), seeds, traces(), actions, st.sampled_from([5, 8, 4096]))
 def test_random_cuts_change_nothing(data, seeds, trace, action, limit):
     check(Factory(seeds, config(limit, action)), trace, data.draw(cuts_of(trace)))
+
+
+@given(st.data(), seeds, traces(long_data, 6), actions)
+def test_random_cuts_of_long_traces_change_nothing(data, seeds, trace, action):
+    check(Factory(seeds, config(300, action)), trace, data.draw(cuts_of(trace)))
 
 
 @settings(max_examples=60)
@@ -222,3 +255,67 @@ def test_no_cut_of_a_short_trace_changes_anything(seeds, trace, action):
     for cuts in every_cut(trace):
         assert_invariant(make, trace, cuts, answers=answers, whole=whole)
         assert make.log == lived
+
+
+@settings(max_examples=200)
+@given(st.data(), seeds, traces(), actions, st.integers(0, 4))
+def test_an_inspection_changes_nothing_and_is_invariant_itself(data, seeds, trace, action, place):
+    """Its records may come later than those of lower stages, for it does not hold them up."""
+    without = drive(Factory(seeds, config(8, action)), trace, answers=answers)
+    make = Factory(seeds, config(8, action), place)
+    whole = drive(make, trace, answers=answers)
+    assert (whole.outbound, whole.inbound, whole.end) == (
+        without.outbound,
+        without.inbound,
+        without.end,
+    )
+    ended = whole.end is not None
+    lived = make.lived("look")
+    other = drive(make, recut(trace, data.draw(cuts_of(trace))), answers=answers)
+    assert other.outbound == whole.outbound
+    assert other.inbound == whole.inbound
+    assert ended or make.lived("look") == lived
+
+
+@settings(max_examples=200)
+@given(seeds, traces(), actions)
+def test_offloading_whatever_is_offered_changes_nothing(seeds, trace, action):
+    make = Factory(seeds, config(4096, action))
+    shown = drive(make, trace, answers=answers)
+    lived = list(make.log)
+    moved = drive(make, trace, answers=answers, offload=True)
+    assert make.log == lived
+    assert moved.steps == shown.steps
+    assert sorted(map(repr, moved.all_records)) == sorted(map(repr, shown.all_records))
+
+
+def test_a_callout_that_breaks_the_law_is_found():
+    class Breaker(Adversary):
+        def classify(self, data: StreamData) -> Verdict:
+            return Replace(len(data.data), b"%d" % len(data.data)) if data.data else Permit(0)
+
+    def make_engine() -> Engine:
+        def make(flow: FlowHandle) -> Breaker:
+            return Breaker(flow, "b", 0, False, [])
+
+        one = Registration("b", 0, Kind.TERMINATING, Mode.INLINE, make)
+        return Engine(flow_info(), [one], StreamConfig(), Budget(100), lambda: 0.0)
+
+    trace = conversation(("C", b"hello"), ("S", b"hi"))
+    assert drive(make_engine, trace).outbound == b"5"
+    with pytest.raises(AssertionError, match="item 0 differs when cut at"):
+        assert_invariant(make_engine, trace, [2])
+    assert assert_invariant(make_engine, trace, []).end == fx.End(
+        How.CLOSE, "both sides have finished"
+    )
+
+
+def test_recut_keeps_items_and_bytes():
+    trace = conversation(("C", b"abc"), ("S", b"de"))
+    assert recut(trace, [1, 4])[:2] == [
+        [fx.Data(OUT, b"a"), fx.Data(OUT, b"bc")],
+        [fx.Data(IN, b"d"), fx.Data(IN, b"e")],
+    ]
+    assert sum(map(len, recut(trace, byte_by_byte(trace)))) == 7
+    assert len(list(every_cut(trace))) == 16
+    assert len(list(every_split(trace))) == 4
