@@ -70,8 +70,9 @@ class Sources:
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A complaint about a key, at its place in the file or with its variable's name."""
         text = f"{key}: {message}"
-        if key in self._origin:
-            return Problem(self._origin[key], 0, 0, text, hint)
+        for set_key, name in self._origin.items():
+            if set_key == key or set_key.startswith(f"{key}."):  # or a whole section that is not
+                return Problem(name, 0, 0, text, hint)
         if self._path is None:
             return Problem("settings", 0, 0, text, hint)
         return Problem(str(self._path), *_place(self._text, key.split(".")), text, hint)

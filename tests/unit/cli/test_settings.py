@@ -264,6 +264,10 @@ def test_flags_and_variables_are_named_in_complaints() -> None:
         load(flags={"limits.head_byte": "1"})
     with pytest.raises(SettingsError, match=r"^SLUICEGATE_LISTN: listn: .*mean listen\?"):
         load(environment={"SLUICEGATE_LISTN": "1"})
+    with pytest.raises(SettingsError, match=r"^SLUICEGATE_TIMEZ__A: timez: .*mean times\?"):
+        load(environment={"SLUICEGATE_TIMEZ__A": "1"})
+    with pytest.raises(SettingsError, match=r"^SLUICEGATE_LISTEN__A: listen: "):
+        load(environment={"SLUICEGATE_LISTEN__A": "1"})
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
