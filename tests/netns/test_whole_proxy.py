@@ -38,6 +38,10 @@ rules:
   - id: strip
     layer: http_response
     then: {headers: {remove: [Server], set: {X-Inspected: "yes"}}}
+  - id: banner
+    layer: http_response
+    when: {content_type: text/html}
+    then: {inject_banner: {html: "<p id=banner>inspected</p>", at: body_start}}
   - id: no-telnet
     layer: auth_connect
     when: {dst.port: 8000}
@@ -51,10 +55,16 @@ http {{
   access_log {dir}/access.log; client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
   fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
   server {{
-    listen 80; listen [::]:80; listen 8000; root {dir}/www;
+    types {{ text/html html; text/plain txt; }}
+    gzip on; gzip_min_length 1; listen 80; listen [::]:80; listen 8000; root {dir}/www;
     location = /peer {{ default_type text/plain; return 200 "$remote_addr"; }}
   }}
 }}
+"""
+
+
+PAGE = """<!doctype html><html><head><title>t</title><script>var x = "<body>";</script></head>
+<body class="a>b"><h1>Page</h1><img src="/small.txt"></body></html>
 """
 
 
@@ -66,6 +76,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "www" / "small.txt").write_text("hello\n")
     with (folder / "www" / "large.bin").open("wb") as large:
         large.truncate(100_000_000)
+    (folder / "www" / "page.html").write_text(PAGE)
     (folder / "nginx.conf").write_text(NGINX.format(dir=folder))
     for path in (folder, folder / "www"):
         path.chmod(0o755)
@@ -153,6 +164,21 @@ def test_a_keep_alive_connection_is_judged_request_by_request(
         asked = [part for target in targets for part in ("-o", "/dev/null", base + target)]
         told = net.client.run("curl", "-s", *asked, "-w", "%{http_code} %{num_connects}\n")
     assert told.split("\n")[:3] == ["200 1", "403 0", "200 0"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="not installed: chromium")
+def test_a_browser_shows_the_banner(net: Lab, site: Path, tmp_path: Path) -> None:
+    """Chromium asks for compressed pages, preconnects and keeps connections."""
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync", "--disable-quic")  # fmt: skip
+    with nginx(net.server, site), proxy(net.client, tmp_path) as service:
+        document = net.client.run(
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", *quiet,
+            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+            f"http://{net.server_v4}/page.html",
+        )  # fmt: skip
+    assert '<body class="a&gt;b"><p id="banner">inspected</p><h1>Page</h1>' in document
+    assert "/small.txt" in {event["url.path"] for event in service.events("EXCHANGE")}
 
 
 def test_a_large_download_is_whole_and_memory_stays_flat(
