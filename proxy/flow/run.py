@@ -57,6 +57,10 @@ async def _identify(services: Services, sock: socket.socket, client: Endpoint) -
         found = await services.provider.identify(sock, client, services.times.identify_seconds)
         problem = services.guard.check(found.info.original_dst)
         if problem is None:
+            if found.info.provider != services.provider.name:  # `unredirected: allow` took over
+                services.accounts.exception(
+                    Cause.NO_REDIRECT_INFO, OnException.OPEN, f"taken as {found.info.provider}"
+                )
             return found
         raise _Refused("self", problem)
     except _Refused as error:
