@@ -86,7 +86,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Nothing is held or waited for, so that what comes next may be offloaded."""
-        return not (self.held or self.waiting or self.input_ended or self.output_ended)
+        return not (self.held or self.waiting or self.input_ended)
 
     def indication(self, now: float) -> StreamData:
         """What the callout is shown."""

@@ -173,6 +173,8 @@ def test_a_claimed_loss_keeps_the_client_side_open():
     assert bench.budget.used == 0
     assert bench.callouts["a"].signals == [RESET]
     assert bench.callouts["below"].signals == []  # the claim ends the offer
+    assert bench.engine.feed(fx.Data(IN, b"a ghost"), 0.0) == []
+    assert bench.shown("a") == [b"part of a head"]
     assert bench.engine.feed(fx.Data(OUT, b"next request"), 0.0) == []
     assert bench.engine.feed(fx.Disconnect(OUT), 0.0) == [
         fx.End(How.CLOSE, "both sides have finished")

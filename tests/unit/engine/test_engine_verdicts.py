@@ -311,6 +311,31 @@ def test_permit_ahead_lets_bytes_pass_unseen_in_the_stages_own_coordinates():
     assert [record.bytes for record in records(effects)] == [1, 2]
 
 
+def test_a_credit_that_the_fin_cuts_short_is_recorded_there():
+    bench = Bench().stage(lambda callout, data: Permit(0 if data.disconnect else 9))
+    bench.engine.feed(fx.Data(OUT, b"ab"), 0.0)
+    bench.engine.feed(fx.Data(OUT, b"cde"), 0.0)
+    assert bench.engine.feed(fx.Disconnect(OUT), 0.0) == [
+        fx.Emit(Uninspected(OUT, 3, "permit_ahead")),
+        fx.Finish(OUT),
+    ]
+
+
+@pytest.mark.parametrize("pieces", [[b"12"], [b"1", b"2"]])
+def test_a_stage_that_opens_up_lets_the_other_direction_pass_first(pieces):
+    """What is fed may be at hand in part only; what the other direction holds is all there."""
+
+    def on_data(callout: Scripted, data: StreamData) -> Verdict:
+        return NeedMoreData() if data.direction is IN else AllowConnection()
+
+    bench = Bench().stage(on_data).stage(lambda callout, data: Permit(1), name="b")
+    bench.engine.feed(fx.Data(IN, b"held"), 0.0)
+    for piece in pieces:
+        bench.engine.feed(fx.Data(OUT, piece), 0.0)
+    directions = [direction for direction, *_ in bench.callouts["b"].seen]
+    assert directions == [IN, IN, IN, IN, OUT, OUT]
+
+
 def test_an_offer_to_splice_is_the_minimum_over_the_stages():
     first = (
         Bench()
