@@ -129,8 +129,9 @@ def _compose(source: str, complaints: Complaints) -> Node | None:
     except yaml.MarkedYAMLError as error:
         _complain_of_yaml(complaints, error)
         return None
-    if root is None:
+    if root is None or is_nothing(root):
         complaints.place(1, 1, "the file is empty", "a policy begins with `version: 1`")
+        return None
     return root
 
 

@@ -235,19 +235,21 @@ class PolicyStore:
         link. Whether it is still the same directory is looked at every second.
         """
         while True:
-            identity = await asyncio.to_thread(_identity, self._directory)
-            if identity is None:
+            watched = await asyncio.to_thread(_open_directory, self._directory)
+            if watched is None:
                 await asyncio.sleep(_LOOK_SECONDS)
                 continue
             try:
-                await self._watch_one(identity)
+                await self._watch_one(watched)
             except OSError:
                 # It went while the watch was set up (ENOENT), or the system has no watch left
                 # (ENOSPC, EMFILE): then looking now and again is all that can be done.
                 await asyncio.sleep(_LOOK_SECONDS * 10)
+            finally:
+                watched.close()
             await self.reload("files")
 
-    async def _watch_one(self, identity: tuple[int, int]) -> None:
+    async def _watch_one(self, watched: _Watched) -> None:
         """Until the directory is gone or another one has its name."""
         changes = watchfiles.awatch(
             self._directory,
@@ -258,7 +260,7 @@ class PolicyStore:
         begun = False
         async with contextlib.aclosing(changes):
             async for changed in changes:
-                if await asyncio.to_thread(_identity, self._directory) != identity:
+                if not await asyncio.to_thread(watched.is_still, self._directory):
                     return
                 if changed or not begun:  # before the first answer nothing was watched
                     await self.reload("files")
@@ -280,6 +282,10 @@ class PolicyStore:
         except PolicyError as error:
             self._well = False
             return self._tell(reason, tuple(error.problems), begun, changed=False)
+        except Exception as error:  # noqa: BLE001 (a fault of ours must not end the watch unheard)
+            self._well = False
+            problem = Problem(str(self._directory), 0, 0, f"internal error: {error!r}")
+            return self._tell(reason, (problem,), begun, changed=False)
         changed = self._take(built)
         quiet = reason == "files" and not changed and self._well
         self._well = True
@@ -318,10 +324,35 @@ class PolicyStore:
         return result
 
 
-def _identity(directory: Path) -> tuple[int, int] | None:
-    """Which directory has that name now, symbolic links followed; None: there is none."""
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """Which directory is watched. Held open, so that its number is not given to a new one."""
+
+    device: int
+    inode: int
+    descriptor: int | None
+
+    def is_still(self, directory: Path) -> bool:
+        """Whether the name leads to it, symbolic links followed."""
+        try:
+            found = os.stat(directory)
+        except OSError:  # ENOENT, ENOTDIR, EACCES: whatever it is, it is not what was watched
+            return False
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+
+def _open_directory(directory: Path) -> _Watched | None:
+    """The directory of that name now, or None where there is none that could be watched."""
     try:
-        found = os.stat(directory)
-    except OSError:  # ENOENT, ENOTDIR, EACCES: nothing that could be watched
+        if not hasattr(os, "O_DIRECTORY"):  # Windows opens no directories, and reuses no numbers
+            found = os.stat(directory)
+            return _Watched(found.st_dev, found.st_ino, None)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # ENOENT, ENOTDIR, EACCES
         return None
-    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
+    found = os.fstat(descriptor)
+    return _Watched(found.st_dev, found.st_ino, descriptor)
