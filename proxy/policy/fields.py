@@ -83,13 +83,9 @@ FIELDS: dict[str, FieldSpec] = {
     "path": FieldSpec(Kind.TEXT, _HTTP, "path of the target, as sent"),
     "query": FieldSpec(Kind.TEXT, _HTTP, "query of the target, as sent"),
     "url": FieldSpec(Kind.TEXT, _HTTP, "http://host/path?query"),
-    "header": FieldSpec(
-        Kind.TEXT_CI, _HTTP, "header of the message at this layer", takes_arg=True
-    ),
+    "header": FieldSpec(Kind.TEXT_CI, _HTTP, "header of the message at this layer", takes_arg=True),
     "request.header": FieldSpec(Kind.TEXT_CI, _HTTP, "header of the request", takes_arg=True),
-    "response.header": FieldSpec(
-        Kind.TEXT_CI, _RESPONSE, "header of the response", takes_arg=True
-    ),
+    "response.header": FieldSpec(Kind.TEXT_CI, _RESPONSE, "header of the response", takes_arg=True),
     "cookie": FieldSpec(Kind.TEXT, _HTTP, "cookie of the request", takes_arg=True),
     "content_type": FieldSpec(
         Kind.TEXT_CI, _HTTP, "declared media type of the message at this layer"
