@@ -237,6 +237,8 @@ class PolicyStore:
         while True:
             watched = await asyncio.to_thread(_open_directory, self._directory)
             if watched is None:
+                if self._well:  # it went before anybody was watching: that is told, once
+                    await self.reload("files")
                 await asyncio.sleep(_LOOK_SECONDS)
                 continue
             try:

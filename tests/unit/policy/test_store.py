@@ -380,6 +380,24 @@ async def test_a_directory_that_goes_and_comes_back(watched: Watched, directory:
     assert (await watched.until(lambda result: result.changed)).generation == 3
 
 
+async def test_a_directory_that_went_before_the_watch_began_is_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_LOOK_SECONDS", 0.01)
+    made = Watched(directory)
+    made.store.load_initial()
+    await made.next()
+    shutil.rmtree(directory)
+    task = asyncio.create_task(made.store.watch())
+    assert not (await made.next()).ok
+    os.mkdir(directory)
+    (directory / "one.yaml").write_text(TWO)
+    assert (await made.until(lambda result: result.changed)).rules == 2
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
 async def test_a_directory_replaced_by_another_one(watched: Watched, directory: Path) -> None:
     new = directory.parent / "new"
     new.mkdir()
