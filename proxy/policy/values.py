@@ -102,17 +102,23 @@ def read_network(text: str) -> str:
     quick = _IPV4.fullmatch(text)  # `ipaddress` takes five times as long
     if quick is not None and _no_host_bits(quick):
         return text
+    text = text.strip()
     try:
-        network = ipaddress.ip_network(text.strip(), strict=False)
+        network = ipaddress.ip_network(text)
     except ValueError:
-        raise Unfit(
+        raise _not_a_network(text) from None
+    return str(network) if "/" in text else str(network.network_address)
+
+
+def _not_a_network(text: str) -> Unfit:
+    try:
+        block = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return Unfit(
             f"{kind_of(text)} is not an address or CIDR block",
             "as 10.20.0.0/16, 192.0.2.7 or 2001:db8::/32",
-        ) from None
-    address, slash, _ = text.strip().partition("/")
-    if slash and ipaddress.ip_address(address) != network.network_address:
-        raise Unfit(f"{text!r} has bits set beyond its prefix", f"the block is {network}")
-    return str(network) if slash else str(network.network_address)
+        )
+    return Unfit(f"{text!r} has bits set beyond its prefix", f"the block is {block}")
 
 
 def _no_host_bits(found: re.Match[str]) -> bool:
