@@ -53,7 +53,8 @@ def carry_out_wishes(
             case Inject(direction, data):
                 fall.pass_down(stage, stage.lanes[direction], data)
             case Proceed(direction):
-                stage.lanes[direction].deferred = False
+                held = stage.lanes[direction]
+                held.deferred, held.need = False, 0  # shown again, whatever it waits for
                 fall.pause_changed = True
             case FinishOutput(direction):
                 _finish_output(fall, stage, stage.lanes[direction])
