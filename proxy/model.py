@@ -150,6 +150,7 @@ class RedirectInfo:
     principal: Principal = Principal()
     preamble: Preamble | None = None
     explicit: bool = False  #: HTTP absolute-form is legitimate on this flow
+    captured: bool = False  #: (client, original_dst) are the ends of one real connection
     raw_context: bytes = b""
     records: bytes = b""
 

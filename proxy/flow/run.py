@@ -52,14 +52,15 @@ async def _identify(services: Services, sock: socket.socket, client: Endpoint) -
     """Where the connection was going; None when it was refused (and said so)."""
     reply = b""
     try:
-        if client in services.dialled:
-            raise _Refused("loop", "the client is this proxy itself")
         found = await services.provider.identify(sock, client, services.times.identify_seconds)
-        problem = services.guard.check(found.info.original_dst)
+        info = found.info
+        if info.captured and (client, info.original_dst) in services.dialled:
+            raise _Refused("loop", "the client is this proxy itself")
+        problem = services.guard.check(info.original_dst)
         if problem is None:
-            if found.info.provider != services.provider.name:  # `unredirected: allow` took over
+            if info.provider != services.provider.name:  # `unredirected: allow` took over
                 services.accounts.exception(
-                    Cause.NO_REDIRECT_INFO, OnException.OPEN, f"taken as {found.info.provider}"
+                    Cause.NO_REDIRECT_INFO, OnException.OPEN, f"taken as {info.provider}"
                 )
             return found
         raise _Refused("self", problem)
@@ -200,7 +201,7 @@ async def _dial_first(shell: FlowShell, addresses: tuple[Endpoint, ...]) -> sock
                 services.loop,
                 endpoint,
                 partial(services.provider.prepare_upstream, info=info),
-                shell.remember_local,
+                partial(shell.remember_dial, remote=endpoint),
                 max(share, 0.05),
             )
         except DialError as error:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Services:
     """`wall` is seconds since the epoch; monotonic time is the loop's.
 
-    `dialled` holds the local addresses of our own upstream sockets: a client that comes
-    from one of them is ourselves, redirected back (a loop).
+    `dialled` holds both ends of our own upstream connections: a captured connection with the
+    same ends is ourselves, redirected back (a loop). Both, because two connections of one
+    machine may share a local port when they go to different places.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -41,4 +42,4 @@ class Services:
     wall: Callable[[], float]
     watch: HangupWatch | None
     flows: set[FlowShell] = field(default_factory=set)
-    dialled: set[Endpoint] = field(default_factory=set)
+    dialled: set[tuple[Endpoint, Endpoint]] = field(default_factory=set)

@@ -56,7 +56,7 @@ class FlowShell:
         self._stall = Stall()
         self._how = How.CLOSE
         self._verdict: FlowOutcome | None = None
-        self._local: Endpoint | None = None
+        self._ends: tuple[Endpoint, Endpoint] | None = None
         self._preamble = info.redirect.preamble  # owed to the client until the first dial is over
 
     # --- bytes and ends of streams, from the two sides
@@ -197,12 +197,13 @@ class FlowShell:
         self.client.release(Hold.NO_UPSTREAM)
         self.feed(UpstreamConnected())
 
-    def remember_local(self, sock: socket.socket) -> None:
-        """Note our own local address, so that a connection from it is known for a loop."""
-        if self._local is not None:
-            self.services.dialled.discard(self._local)
-        self._local = Endpoint.of(sock.getsockname())
-        self.services.dialled.add(self._local)
+    def remember_dial(self, sock: socket.socket, remote: Endpoint) -> None:
+        """Note the ends of our own connection, to know it if it is redirected back to us."""
+        dialled = self.services.dialled
+        if self._ends is not None:
+            dialled.discard(self._ends)
+        self._ends = (Endpoint.of(sock.getsockname()), remote)
+        dialled.add(self._ends)
 
     def failed(self, failure: DialFailure, detail: str) -> None:
         """There is no upstream: callouts may answer, else the flow is reset."""
@@ -253,9 +254,9 @@ class FlowShell:
         for side in (self.client, self.upstream):
             if side is not None:
                 _CLOSE[self._how](side)
-        if self._local is not None:
-            self.services.dialled.discard(self._local)
         services = self.services
+        if self._ends is not None:
+            services.dialled.discard(self._ends)
         judge(services.policies(), Layer.ENDPOINT_CLOSURE, self.info, services.wall, self.account)
         self.account.close(self.outcome, self.reason)
 

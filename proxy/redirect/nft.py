@@ -76,7 +76,7 @@ class NftProvider:
             if self._direct is None:
                 raise
             return await self._direct.identify(sock, client, within)
-        return Identified(RedirectInfo(self.name, original, client))
+        return Identified(RedirectInfo(self.name, original, client, captured=True))
 
     def prepare_upstream(self, sock: socket.socket, info: RedirectInfo) -> None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._options.mark)

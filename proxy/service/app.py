@@ -97,8 +97,8 @@ class Service:
             settings.redirect.provider,
             settings.redirect_options(self.listening[0], self._admin.endpoint),
         )
-        self._services = self._make_services()
-        self._intake = Intake(self._services, self._counters, sockets, settings.flow_limit())
+        self.services = self._make_services()
+        self._intake = Intake(self.services, self._counters, sockets, settings.flow_limit())
         self._closing.append(self._provider.remove)
         await asyncio.to_thread(self._provider.install)
         self._intake.start()
@@ -119,10 +119,10 @@ class Service:
         """No new connections; exchanges in work may finish until the drain limit."""
         await asyncio.to_thread(self._provider.remove)
         self._intake.close()
-        for flow in list(self._services.flows):
+        for flow in list(self.services.flows):
             flow.feed(Drain())
-        await self._intake.wait(self._services.times.drain_seconds)
-        for flow in list(self._services.flows):
+        await self._intake.wait(self.services.times.drain_seconds)
+        for flow in list(self.services.flows):
             flow.end(How.RESET, FlowOutcome.DRAINED, "the service stopped")
 
     async def close(self) -> None:
@@ -153,8 +153,8 @@ class Service:
             "admin": str(self._admin.endpoint),
             "provider": self._provider.name,
             "loop": type(self._loop).__module__,
-            "flows_open": len(self._services.flows),
-            "buffered_bytes": self._services.budget.used,
+            "flows_open": len(self.services.flows),
+            "buffered_bytes": self.services.budget.used,
             "policies": str(self.settings.policies_dir()),
             "generation": generation.number,
             "rules": generation.rules,
@@ -217,7 +217,7 @@ class Service:
         for problem in result.problems:
             print(f"sluicegate: policy not taken: {problem}", file=sys.stderr, flush=True)
         if result.ok and before is not None and result.changed:
-            reauthorise(self._services, self._store.current.on_reload)
+            reauthorise(self.services, self._store.current.on_reload)
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP reloads policy and reopens the event file."""
@@ -247,8 +247,8 @@ class Service:
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             now = self._loop.time()
             self._counters.observe_loop_lag(max(0.0, now - due))
-            self._counters.buffered_bytes = self._services.budget.used
-            for flow in list(self._services.flows):
+            self._counters.buffered_bytes = self.services.budget.used
+            for flow in list(self.services.flows):
                 flow.tick(now)
             due = self._loop.time() + _SWEEP_SECONDS
 

@@ -147,6 +147,27 @@ async def test_more_flows_than_the_limit(tmp_path: Path, action: str) -> None:
     ] == [("overload", action)]
 
 
+async def test_a_client_on_a_port_of_our_own_dials_is_not_taken_for_a_loop(
+    tmp_path: Path,
+) -> None:
+    """On one machine two connections may share a local port, if they go to different places."""
+
+    async def serve(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+    async with origin(serve) as server, live(tmp_path, server.endpoint) as service:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        ends = (Endpoint.of(sock.getsockname()), server.endpoint)
+        service.service.services.dialled.add(ends)
+        sock.connect((service.endpoint.host, service.endpoint.port))
+        reader, writer = await asyncio.open_connection(sock=sock)
+        writer.write(GET)
+        assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+        writer.close()
+
+
 async def test_draining_lets_an_exchange_finish_and_closes_the_idle(tmp_path: Path) -> None:
     finish = asyncio.Event()
 
