@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from proxy.anomalies import ANOMALIES
 from proxy.errors import PolicyError, Problem
 from proxy.model import Layer, Protocol
 from proxy.policy import ast
@@ -44,7 +45,7 @@ def compile_policies(files: Sequence[ast.PolicyFile], number: int) -> Generation
         rule_ids=tuple(rule.id for rule in rules),
         on_reload=max((f.on_reload for f in files), key=_STRICTNESS.index, default=_KEEP),
         wants_banner=any(_injects(rule) for rule in rules),
-        protocols=_protocols(rules),
+        protocols=_protocols(rules, anomalies),
         layers=MappingProxyType(layers),
         anomalies=anomalies,
     )
@@ -58,13 +59,28 @@ def _injects(rule: ast.Rule) -> bool:
     return not rule.shadow and any(isinstance(a, ast.InjectBanner) for a in rule.then)
 
 
-def _protocols(rules: Sequence[ast.Rule]) -> frozenset[Protocol]:
+_Anomalies = tuple[tuple[Matcher, str], ...]
+
+
+def _protocols(rules: Sequence[ast.Rule], anomalies: _Anomalies) -> frozenset[Protocol]:
+    """Protocols with something to enforce; refusing irregular HTTP is something, too."""
     enforced = {rule.layer for rule in rules if not rule.shadow}
-    found = {Protocol.HTTP1} if enforced & HTTP else set()
-    return frozenset(found | ({Protocol.TLS} if Layer.TLS_CLIENT_HELLO in enforced else set()))
+    found = set()
+    if enforced & HTTP or _refuses_http(anomalies):
+        found.add(Protocol.HTTP1)
+    if Layer.TLS_CLIENT_HELLO in enforced:
+        found.add(Protocol.TLS)
+    return frozenset(found)
 
 
-def _anomalies(files: Sequence[ast.PolicyFile]) -> tuple[tuple[Matcher, str], ...]:
+def _refuses_http(anomalies: _Anomalies) -> bool:
+    names = [name for name in ANOMALIES if name.startswith("http1.")]
+    return any(
+        matches(name) for matches, action in anomalies if action == "refuse" for name in names
+    )
+
+
+def _anomalies(files: Sequence[ast.PolicyFile]) -> _Anomalies:
     """Later files and entries first: the last one that was written wins."""
     entries = [entry for file in files for entry in file.anomalies]
     return tuple((compile_globs((pattern,)), action) for pattern, action in reversed(entries))

@@ -46,7 +46,7 @@ class Generation:
     rule_ids: tuple[str, ...]  #: in the order of files and positions
     on_reload: OnReload
     wants_banner: bool  #: an enforcing rule injects one
-    protocols: frozenset[Protocol]  #: with enforcing rules of their own layers
+    protocols: frozenset[Protocol]  #: with enforcing rules, or anomalies to refuse
     layers: Mapping[Layer, LayerRules] = field(repr=False)
     anomalies: tuple[tuple[Matcher, str], ...] = field(repr=False)  #: first match decides
 

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.anomalies import ANOMALIES
 from proxy.heads import Field, RequestHead, ResponseHead
-from proxy.model import Endpoint, FlowInfo, Layer, RedirectInfo
+from proxy.model import Endpoint, FlowInfo, Layer, Protocol, RedirectInfo
 from proxy.policy.facts import Facts
 from proxy.policy.generation import Generation
 from proxy.policy.ruling import Ruling
@@ -106,10 +106,14 @@ def test_the_shipped_policies_are_found_in_a_checkout() -> None:
 
 
 def test_the_baseline_forbids_no_offload(baseline: Generation) -> None:
-    """It looks at connections only: no layer that needs the bytes, no protocol to be sure of."""
+    """Its rules look at connections only: no layer that needs the bytes."""
     assert set(baseline.layers) == {Layer.AUTH_CONNECT}
-    assert baseline.protocols == frozenset()
     assert not baseline.wants_banner
+
+
+def test_the_baseline_is_not_evaded_by_another_version_of_http(baseline: Generation) -> None:
+    """It refuses irregular HTTP, so HTTP that cannot be inspected is not let pass unseen."""
+    assert baseline.protocols == {Protocol.HTTP1}
 
 
 def test_the_baseline_says_what_holds_without_it(baseline: Generation) -> None:
