@@ -18,12 +18,12 @@ from proxy.engine import effects as fx
 from proxy.engine.engine import Engine
 from proxy.flow.asks import Asks
 from proxy.flow.authorise import judge
+from proxy.flow.outcome import verdict_of
 from proxy.flow.services import Services
 from proxy.flow.side import WRITE_HIGH, Hold, Side
 from proxy.flow.stall import Stall
-from proxy.limits import OnException
 from proxy.model import Direction, Endpoint, FlowInfo, Layer, Protocol
-from proxy.records import AnomalySeen, Decided, ExceptionApplied, Record
+from proxy.records import Discarded
 
 OUT, IN = Direction.OUTBOUND, Direction.INBOUND
 
@@ -155,6 +155,8 @@ class FlowShell:
         record = effect.record
         self._verdict = verdict_of(record) or self._verdict
         self.account.record(record)
+        if isinstance(record, Discarded):
+            self._judge(Layer.STREAM_DISCARD, record.direction)
 
     def _ask(self, effect: fx.Ask) -> None:
         self._asks.start(self.services.loop, effect)
@@ -254,11 +256,15 @@ class FlowShell:
         for side in (self.client, self.upstream):
             if side is not None:
                 _CLOSE[self._how](side)
-        services = self.services
         if self._ends is not None:
-            services.dialled.discard(self._ends)
-        judge(services.policies(), Layer.ENDPOINT_CLOSURE, self.info, services.wall, self.account)
+            self.services.dialled.discard(self._ends)
+        self._judge(Layer.ENDPOINT_CLOSURE)
         self.account.close(self.outcome, self.reason)
+
+    def _judge(self, layer: Layer, direction: Direction | None = None) -> None:
+        services = self.services
+        policy = services.policies()
+        judge(policy, layer, self.info, services.wall, self.account, direction)
 
     def _drop_upstream(self, *, politely: bool = False) -> None:
         side, self.upstream = self.upstream, None
@@ -268,16 +274,6 @@ class FlowShell:
     def _unsent(self, direction: Direction) -> int:
         sink = self.upstream if direction is OUT else self.client
         return sink.unsent if sink is not None else 0
-
-
-def verdict_of(record: Record) -> FlowOutcome | None:
-    """What a flow that is reset after this record was ended by."""
-    match record:
-        case Decided(verdict="block", shadow=False):
-            return FlowOutcome.BLOCKED
-        case AnomalySeen(action="refuse") | ExceptionApplied(action=OnException.CLOSED):
-            return FlowOutcome.REFUSED
-    return None
 
 
 _CLOSE: dict[How, Callable[[Side], None]] = {

@@ -111,6 +111,35 @@ async def test_a_shadow_rule_reports_and_changes_nothing(tmp_path: Path) -> None
     assert [event["rule.id"] for event in shadows] == ["no-admin"]
 
 
+async def test_rules_at_the_end_of_a_flow_and_at_discarded_bytes_are_heard(tmp_path: Path) -> None:
+    policy = (
+        HEADER
+        + """
+rules:
+  - id: no-upload
+    layer: http_request
+    when: {method: POST}
+    then: {block: {status: 403}}
+  - id: thrown-away
+    layer: stream_discard
+    when: {direction: outbound}
+    then: {log: bytes were removed}
+  - id: over
+    layer: endpoint_closure
+    when: {protocol: http1}
+    then: {tag: web}
+"""
+    )
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    async with origin(web) as server, live(tmp_path, server.endpoint, policy) as service:
+        assert (await ask(service, request)).startswith(b"HTTP/1.1 403 ")
+    hit = {event.get("rule.id"): event for event in service.events()}
+    assert hit["thrown-away"]["sluicegate.layer"] == "stream_discard"
+    assert hit["over"]["sluicegate.layer"] == "endpoint_closure"
+    assert service.events()[-2]["event.action"] == "ENDPOINT_CLOSURE"
+    assert "web" in service.events("ENDPOINT_CLOSURE")[0]["tags"]
+
+
 @pytest.mark.parametrize(("how", "outcome"), [("reset", "blocked"), ("drop", "blocked")])
 async def test_a_connection_that_policy_forbids_is_never_dialled(
     tmp_path: Path, how: str, outcome: str
