@@ -207,6 +207,23 @@ def test_a_router_redirects_what_passes_through_it(net: Lab, site: Path, tmp_pat
     ]
 
 
+def test_a_client_that_was_not_redirected_is_let_in_where_settings_say_so(
+    net: Lab, site: Path, tmp_path: Path
+) -> None:
+    """The row `no_redirect_info` of the exception table, open: counted, and sent to `upstream`."""
+    settings = ["--listen", "[::]:15001", "--upstream", f"{net.server_v4}:80"]
+    settings += ["--set", 'redirect.prerouting=["inside"]']
+    settings += ["--set", "exceptions.no_redirect_info=open"]
+    with nginx(net.server, site), proxy(net.router, tmp_path, *settings) as service:
+        told = net.client.run("curl", "-s", f"http://{net.router_v4}:15001/small.txt")
+        assert told == "hello\n"
+    applied = service.events("EXCEPTION_POLICY")
+    assert [
+        (event["sluicegate.exception.cause"], event["sluicegate.exception.action"])
+        for event in applied
+    ] == [("no_redirect_info", "open")]
+
+
 def test_a_loop_is_found_when_the_mark_is_lost(net: Lab, site: Path, tmp_path: Path) -> None:
     """Our own upstream connections captured on purpose: one hop, then refused."""
     with nginx(net.server, site), proxy(net.client, tmp_path) as service:
