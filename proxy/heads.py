@@ -6,13 +6,27 @@ Derived values (host, path) are computed once, on first use. RFC 9110 and 9112.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Field:
+class _once(Generic[T]):
+    """Computed on first use and kept: functools.cached_property without its lock."""
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self._function = function
+        self._name = function.__name__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        value = self._function(instance)
+        instance.__dict__[self._name] = value  # found before the descriptor from now on
+        return value
+
+
+class Field(NamedTuple):
     """One header field line: `name` as sent, `key` lower-case, `value` without outer blanks."""
 
     name: bytes
@@ -27,14 +41,14 @@ class Head:
     version: bytes
     fields: tuple[Field, ...]
 
-    def all(self, key: bytes) -> Iterator[bytes]:
+    def all(self, key: bytes) -> tuple[bytes, ...]:
         """Values of every field of that lower-case name, in order."""
-        return (f.value for f in self.fields if f.key == key)
+        return self._by_key.get(key, ())
 
     def get(self, key: bytes) -> bytes | None:
         """Values of that lower-case name joined by a comma (RFC 9110 5.3), None if absent."""
-        values = list(self.all(key))
-        return b", ".join(values) if values else None
+        values = self._by_key.get(key)
+        return None if values is None else b", ".join(values)
 
     def tokens(self, key: bytes) -> tuple[bytes, ...]:
         """Lower-case comma-separated members of a list field such as Connection."""
@@ -43,11 +57,18 @@ class Head:
             return ()
         return tuple(t for t in (part.strip(b" \t").lower() for part in joined.split(b",")) if t)
 
-    @cached_property
+    @_once
     def content_type(self) -> str:
         """Declared media type, lower-case, without parameters; '' if absent."""
-        value = next(self.all(b"content-type"), b"")
+        value = (self.all(b"content-type") or (b"",))[0]
         return value.partition(b";")[0].strip().lower().decode("latin-1")
+
+    @_once
+    def _by_key(self) -> dict[bytes, tuple[bytes, ...]]:
+        index: dict[bytes, tuple[bytes, ...]] = {}
+        for _, key, value in self.fields:
+            index[key] = (*index[key], value) if key in index else (value,)
+        return index
 
 
 @dataclass(frozen=True)
@@ -56,32 +77,32 @@ class RequestHead(Head):
     target: bytes = b""
     authority: bytes = field(default=b"")  #: of an absolute-form target; else empty
 
-    @cached_property
+    @_once
     def host(self) -> str:
         """Host the request names, lower-case, without port, brackets or trailing dot."""
-        value = self.authority or next(self.all(b"host"), b"")
+        value = self.authority or (self.all(b"host") or (b"",))[0]
         text = value.decode("latin-1").lower()
         if text.startswith("["):
             return text[1:].partition("]")[0]
         return text.partition(":")[0].rstrip(".")
 
-    @cached_property
+    @_once
     def path(self) -> str:
         """Path of the target as sent (not percent-decoded); '' for authority- and asterisk-form."""
         return self._split[0]
 
-    @cached_property
+    @_once
     def query(self) -> str:
         """Query without the question mark; '' if there is none."""
         return self._split[1]
 
-    @cached_property
+    @_once
     def url(self) -> str:
         """`host/path?query` with scheme http, for matching and records."""
         query = f"?{self.query}" if self.query else ""
         return f"http://{self.host}{self.path}{query}"
 
-    @cached_property
+    @_once
     def _split(self) -> tuple[str, str]:
         target = self.target.decode("latin-1")
         if target.startswith(("http://", "https://")):

@@ -57,7 +57,7 @@ def weaken(head: ResponseHead) -> ResponseHead:
 def _weak(field: Field) -> Field:
     if field.key != b"etag" or field.value.startswith(b"W/"):
         return field
-    return replace(field, value=b"W/" + field.value)
+    return field._replace(value=b"W/" + field.value)
 
 
 def check(exchange: Exchange, editors: tuple[Editor, ...]) -> None:

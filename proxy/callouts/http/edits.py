@@ -85,7 +85,7 @@ def _rename(fields: Iterable[Field], old: str, new: str) -> list[Field]:
     key, field = old.lower().encode("latin-1"), _field(new, "")
     if key in _KEPT or field.key in PROTECTED:
         return list(fields)
-    return [replace(f, name=field.name, key=field.key) if f.key == key else f for f in fields]
+    return [f._replace(name=field.name, key=field.key) if f.key == key else f for f in fields]
 
 
 def _replace(fields: Iterable[Field], change: ast.HeaderReplace) -> list[Field]:
@@ -93,7 +93,7 @@ def _replace(fields: Iterable[Field], change: ast.HeaderReplace) -> list[Field]:
     if key in PROTECTED:
         return list(fields)
     return [
-        replace(f, value=_value(substitute(change.regex, change.by, f.value)))
+        f._replace(value=_value(substitute(change.regex, change.by, f.value)))
         if f.key == key
         else f
         for f in fields
@@ -109,7 +109,7 @@ def _set(fields: Iterable[Field], name: str, value: str) -> list[Field]:
         if old.key != field.key or field.key in PROTECTED:
             out.append(old)
         elif not placed:
-            out.append(replace(old, value=field.value))
+            out.append(old._replace(value=field.value))
             placed = True
     if not placed:
         out.append(field)

@@ -90,7 +90,7 @@ class Exchange:
     def record(self, now: float) -> ExchangeEnded:
         """The record of this exchange; the caller writes it exactly once."""
         request, response = self.request, self.response
-        agent = next(request.all(b"user-agent"), b"") if request is not None else b""
+        agents = request.all(b"user-agent") if request is not None else ()
         return ExchangeEnded(
             number=self.number,
             protocol=Protocol.HTTP1,
@@ -106,7 +106,7 @@ class Exchange:
             response_bytes=self.response_bytes,
             request_content_type=request.content_type if request is not None else "",
             response_content_type=response.content_type if response is not None else "",
-            user_agent=agent,
+            user_agent=agents[0] if agents else b"",
             started=self.started,
             seconds=now - self.started,
             rule=self.rule,

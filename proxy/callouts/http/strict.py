@@ -123,7 +123,7 @@ def _plain(authority: bytes) -> bytes:
 
 def with_host(fields: tuple[Field, ...], authority: bytes) -> tuple[Field, ...]:
     """The fields with Host saying `authority`."""
-    return tuple(replace(f, value=authority) if f.key == b"host" else f for f in fields)
+    return tuple(f._replace(value=authority) if f.key == b"host" else f for f in fields)
 
 
 # --- framing
@@ -179,7 +179,7 @@ def _with_one_length(head: H, number: bytes) -> H:
         if field.key != b"content-length":
             fields.append(field)
         elif not seen:
-            fields.append(replace(field, value=number))
+            fields.append(field._replace(value=number))
             seen = True
     return replace(head, fields=tuple(fields))
 
@@ -200,7 +200,7 @@ def _upgrade_h2c(head: RequestHead) -> tuple[Found, RequestHead]:
     rest = b", ".join(token for token in offered if token != b"h2c")
     gone = {b"http2-settings"} if rest else {b"http2-settings", b"upgrade"}
     fields = [f for f in head.fields if f.key not in gone]
-    fields = [replace(f, value=rest) if f.key == b"upgrade" else f for f in fields]
+    fields = [f._replace(value=rest) if f.key == b"upgrade" else f for f in fields]
     named = [t for t in head.tokens(b"connection") if t not in gone]
     fields = [f for f in fields if f.key != b"connection"]
     if named:

@@ -59,7 +59,7 @@ def _ask_for_identity(head: RequestHead) -> RequestHead:
     if accept is not None and b"html" not in accept and b"*/*" not in accept:
         return head
     fields = tuple(
-        replace(f, value=b"identity") if f.key == b"accept-encoding" else f for f in head.fields
+        f._replace(value=b"identity") if f.key == b"accept-encoding" else f for f in head.fields
     )
     head = replace(head, fields=fields)
     return edits.without(head, _RANGES) if accept is not None and b"html" in accept else head
