@@ -9,13 +9,10 @@ test_conformance.py.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.errors import RedirectError
 from proxy.model import Endpoint, RedirectInfo
-from proxy.redirect.options import RedirectOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,43 +56,3 @@ class Provider(Protocol):
 
     def prepare_upstream(self, sock: socket.socket, info: RedirectInfo) -> None:
         """Set marks or records on our new socket, before bind and connect. Raises OSError."""
-
-
-def _explicit(options: RedirectOptions) -> Provider:
-    from proxy.redirect.explicit import ExplicitProvider
-
-    return ExplicitProvider()
-
-
-def _nft(options: RedirectOptions) -> Provider:
-    from proxy.redirect.nft import NftProvider
-
-    return NftProvider(options)
-
-
-def _static(options: RedirectOptions) -> Provider:
-    from proxy.redirect.static import StaticProvider
-
-    return StaticProvider(options)
-
-
-# The registry. `wfp`, `wfp-hns`, `tproxy`, `ebpf` and `proxy-protocol` join here: a module, a
-# function that imports it when it is asked for (modules import everywhere, but need not be
-# loaded where they cannot work), and a case in the conformance suite.
-_PROVIDERS: dict[str, Callable[[RedirectOptions], Provider]] = {
-    "explicit": _explicit,
-    "nft": _nft,
-    "static": _static,
-}
-
-PROVIDER_NAMES = tuple(_PROVIDERS)
-
-
-def make_provider(name: str, options: RedirectOptions) -> Provider:
-    """The provider of that name, not installed yet. Raises RedirectError."""
-    make = _PROVIDERS.get(name)
-    if make is None:
-        raise RedirectError(
-            f"there is no redirect provider {name!r}; choose one of {', '.join(PROVIDER_NAMES)}"
-        )
-    return make(options)

@@ -24,7 +24,7 @@ from proxy.flow.services import Services
 from proxy.model import Endpoint
 from proxy.policy.store import PolicyStore, ReloadResult
 from proxy.redirect.guards import SelfGuard
-from proxy.redirect.provider import make_provider
+from proxy.redirect.registry import make_provider
 from proxy.service.admin import AdminServer
 from proxy.service.intake import Intake
 from proxy.service.listener import open_listeners

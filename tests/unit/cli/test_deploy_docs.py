@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from proxy import cli
 from proxy.limits import Cause
-from proxy.redirect.provider import PROVIDER_NAMES
+from proxy.redirect.registry import PROVIDER_NAMES
 from proxy.settings import Settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

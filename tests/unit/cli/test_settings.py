@@ -18,7 +18,7 @@ from proxy.errors import SettingsError
 from proxy.limits import Cause, ExceptionPolicies, FlowTimes, Limits, OnException, StreamConfig
 from proxy.model import Endpoint
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions, Unredirected
-from proxy.redirect.provider import PROVIDER_NAMES
+from proxy.redirect.registry import PROVIDER_NAMES
 from proxy.settings import RedirectSection, Settings, load_settings
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "sluicegate.toml"

@@ -16,7 +16,8 @@ import pytest
 from proxy.errors import BadPreamble, NotRedirected, RedirectError
 from proxy.model import Endpoint, Principal, RedirectInfo
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions
-from proxy.redirect.provider import PROVIDER_NAMES, Provider, make_provider
+from proxy.redirect.provider import Provider
+from proxy.redirect.registry import PROVIDER_NAMES, make_provider
 from tests.support.netns import Namespace, namespaces, needs_netns
 
 PORT = 18080

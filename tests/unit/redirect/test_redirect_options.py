@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import RedirectError
 from proxy.model import Endpoint
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions, Unredirected
-from proxy.redirect.provider import make_provider
+from proxy.redirect.registry import make_provider
 
 LISTEN = Endpoint("127.0.0.1", 8080)
 
