@@ -30,6 +30,7 @@ from proxy.service.intake import Intake
 from proxy.service.listener import open_listeners
 from proxy.service.loops import loop_factory
 from proxy.service.reauthorise import reauthorise
+from proxy.service.redirect_watch import RedirectWatch
 from proxy.service.sampled import SampledPolicy
 from proxy.settings import Settings
 
@@ -78,6 +79,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_reload: ReloadResult | None = None
         self._policy: SampledPolicy | None = None
+        self._redirect: RedirectWatch | None = None
         self._closing: list[Callable[[], None]] = []
 
     async def start(self) -> None:
@@ -99,11 +101,14 @@ class Service:
         )
         self.services = self._make_services()
         self._intake = Intake(self.services, self._counters, sockets, settings.flow_limit())
+        redirect = RedirectWatch(self._provider, self._accounts)
         self._closing.append(self._provider.remove)
         await asyncio.to_thread(self._provider.install)
         self._intake.start()
+        self._redirect = redirect
         self._spawn(self._store.watch())
         self._spawn(self._sweep())
+        self._spawn(redirect.run())
         self._accounts.service_event("SERVICE_START", version=__version__)
 
     def ready_line(self) -> str:
@@ -144,7 +149,9 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """What `sluicegate status` shows."""
-        generation, last = self._store.current, self._last_reload
+        generation, last, redirect = self._store.current, self._last_reload, self._redirect
+        if redirect is None:
+            return {"version": __version__, "state": "starting"}
         return {
             "version": __version__,
             "uptime_seconds": round(time.time() - self._started, 3),
@@ -152,6 +159,7 @@ class Service:
             "listen": [str(endpoint) for endpoint in self.listening],
             "admin": str(self._admin.endpoint),
             "provider": self._provider.name,
+            "redirect": {"ok": redirect.health.ok, "detail": redirect.health.detail},
             "loop": type(self._loop).__module__,
             "flows_open": len(self.services.flows),
             "buffered_bytes": self.services.budget.used,
@@ -199,9 +207,13 @@ class Service:
             metrics=self._counters,
             status=self.status,
             reload=self.reload,
-            ready=lambda: not self.stopping.is_set(),
+            ready=self._ready,
             token=self.settings.admin_token(),
         )
+
+    def _ready(self) -> bool:
+        redirect = self._redirect
+        return redirect is not None and redirect.health.ok and not self.stopping.is_set()
 
     def _current_policy(self) -> SampledPolicy:
         generation = self._store.current

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +206,27 @@ def test_a_router_redirects_what_passes_through_it(net: Lab, site: Path, tmp_pat
     assert [event["sluicegate.reason"] for event in service.events("CLASSIFY_DROP")] == [
         "not_redirected"
     ]
+
+
+def test_a_redirect_that_somebody_removes_is_noticed(net: Lab, site: Path, tmp_path: Path) -> None:
+    """Without it traffic passes by unseen: not ready any more, and an event."""
+    with proxy(net.client, tmp_path, "--admin", "127.0.0.1:15099") as service:
+        ready = (
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "http://127.0.0.1:15099/readyz",
+        )
+        assert net.client.run(*ready) == "200"
+        net.client.run("nft", "flush", "ruleset")
+        deadline = time.monotonic() + 20
+        while net.client.run(*ready) != "503":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert [event["sluicegate.state"] for event in service.events("REDIRECT_HEALTH")] == ["lost"]
 
 
 def test_a_client_that_was_not_redirected_is_let_in_where_settings_say_so(

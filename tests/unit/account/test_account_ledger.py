@@ -365,6 +365,7 @@ def test_every_field_and_action_is_documented() -> None:
     ledger.accounts.reloaded(Reload(ok=False, problems=("p",)))
     ledger.accounts.service_event("SERVICE_START", version="1")
     ledger.accounts.service_event("SERVICE_STOP", version="1")
+    ledger.accounts.service_event("REDIRECT_HEALTH", state="lost", detail="gone")
     text = DOCUMENTATION.read_text()
     documented = set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
     written = {key for event in ledger.events for key in event}
