@@ -19,6 +19,7 @@ class Cause(enum.StrEnum):
     CALLOUT_OVERRUN = "callout_overrun"
     UNDECIDED = "undecided"
     UNINSPECTABLE = "uninspectable"
+    UNDECODABLE = "undecodable"
     NO_REDIRECT_INFO = "no_redirect_info"
     OVERLOAD = "overload"
 
@@ -38,6 +39,7 @@ class ExceptionPolicies:
     callout_overrun: OnException = OnException.CLOSED
     undecided: OnException = OnException.CLOSED
     uninspectable: OnException = OnException.CLOSED
+    undecodable: OnException = OnException.CLOSED
     no_redirect_info: OnException = OnException.CLOSED
     overload: OnException = OnException.CLOSED
 
@@ -65,6 +67,11 @@ class Limits:
     sniff_bytes: int = 1445
     sniff_seconds: float = 0.25
     page_bytes: int = 65536
+    decode_ratio: int = 100  #: decoded bytes per coded byte, once `decode_ratio_from` is passed
+    decode_ratio_from: int = 8 * 1024 * 1024  #: decoded bytes up to which any ratio is fine
+    decoded_bytes: int = 0  #: of one body; 0: no maximum (it streams)
+    gather_bytes: int = 65536  #: an edited request body up to this keeps a Content-Length
+    hold_seconds: float = 1.0  #: how long `block: {hold: ...}` may hold a body back
 
 
 @dataclass(frozen=True, slots=True)

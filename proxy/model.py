@@ -38,7 +38,9 @@ class Layer(enum.StrEnum):
     ENDPOINT_CLOSURE = "endpoint_closure"
     TLS_CLIENT_HELLO = "tls_client_hello"
     HTTP_REQUEST = "http_request"
+    HTTP_REQUEST_BODY = "http_request_body"
     HTTP_RESPONSE = "http_response"
+    HTTP_RESPONSE_BODY = "http_response_body"
 
 
 class Protocol(enum.StrEnum):

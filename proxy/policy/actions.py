@@ -93,7 +93,7 @@ def _build(value: object, node: Node, layer: Layer, read_page: ReadPage) -> ast.
         case then.RewriteUrlAction():
             return ast.RewriteUrl(value.path, value.query, value.regex, value.by or "")
         case then.InjectBannerAction():
-            return ast.InjectBanner(value.html, value.at)
+            return ast.InjectBanner(value.html, at=value.at)
         case list():
             return ast.Tag(tuple(value))
     return ast.Log(str(value))

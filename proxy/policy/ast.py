@@ -7,10 +7,12 @@ message may have to point at carries its Mark.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from proxy.model import Layer
+from proxy.patterns import StreamPattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,15 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`how`: page (HTTP layers only), reset, drop. At connection layers page is not possible."""
+    """`how`: page (HTTP layers only), reset, drop. At connection layers page is not possible.
+
+    `hold` (body layers): bytes of content held back with the head, so that a page can still be
+    served when something is found in them.
+    """
 
     hard: bool = True
     how: str = "reset"
+    hold: int = 0
     status: int = 403
     reason: str = ""
     page: str | None = None  #: template text (read from the file at load), None: the built-in
@@ -125,10 +132,91 @@ class RewriteUrl:
     by: str = ""
 
 
+class Form(enum.StrEnum):
+    """How a banner is written in the policy."""
+
+    HTML = "html"  #: inserted as it is
+    TEXT = "text"  #: plain text, escaped and wrapped
+    TEMPLATE = "template"  #: HTML with ${...}, whose values are escaped
+
+
 @dataclass(frozen=True, slots=True)
 class InjectBanner:
-    html: str
+    content: str
+    form: Form = Form.HTML
     at: str = "body_start"
+    csp: str = "honour"  #: honour | extend: what a Content-Security-Policy that forbids it means
+    frames: bool = False  #: also in documents of frames, not only in top-level ones
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """`pattern` is what `proxy.patterns` made of a literal or a regex; its maximum is finite."""
+
+    pattern: StreamPattern
+    by: str  #: inserted as it is for a literal; for a regex an RE2 rewrite (\\1 ...)
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Replace in content that streams by: a body, or (at `stream`) raw bytes.
+
+    All replacements are one search, leftmost first, earlier ones preferred. `direction` is for
+    `stream` only: outbound, inbound or both.
+    """
+
+    items: tuple[Replacement, ...]
+    direction: str = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveBody:
+    """The message goes on without content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Content written in a policy, or read from a file of its directory at load."""
+
+    data: bytes
+    content_type: str
+    template: bool = False  #: UTF-8 text with ${...}; values are escaped if it is HTML
+
+
+@dataclass(frozen=True, slots=True)
+class SetBody:
+    """The message goes on with this content in the place of its own."""
+
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer in the place of the server (http_request)."""
+
+    status: int
+    content: Content
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    content_type: str
+    data: bytes
+    etag: str  #: strong, with its quotes
+
+
+@dataclass(frozen=True, slots=True)
+class MapLocal:
+    """Answer requests below `prefix` from files of the policy directory, read at load.
+
+    `files` maps the path behind the prefix to a file. `missing`: not_found answers 404, pass
+    lets the request go on to the server.
+    """
+
+    prefix: str
+    files: Mapping[str, LocalFile]
+    missing: str = "not_found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +229,24 @@ class Log:
     message: str = ""
 
 
-Action = Permit | Block | Redirect | Headers | RewriteUrl | InjectBanner | Tag | Log
-TERMINAL = (Permit, Block, Redirect)
+Action = (
+    Permit
+    | Block
+    | Redirect
+    | Respond
+    | MapLocal
+    | Headers
+    | RewriteUrl
+    | InjectBanner
+    | Replace
+    | RemoveBody
+    | SetBody
+    | Tag
+    | Log
+)
+TERMINAL = (Permit, Block, Redirect, Respond, MapLocal)
+#: Edits that need the body decoded, framed anew, or thrown away.
+BODY_EDITS = (InjectBanner, Replace, RemoveBody, SetBody)
 
 
 @dataclass(frozen=True, slots=True)

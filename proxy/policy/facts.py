@@ -13,6 +13,18 @@ from proxy.model import Direction, FlowInfo
 
 
 @dataclass(slots=True)
+class BodyFacts:
+    """What is known of a message's content. While it is not `complete` a pattern that was not
+    found, the size and the digest are *pending*: rules that would need them do not apply yet.
+    """
+
+    matched: frozenset[int] = frozenset()  #: numbers of BodyWatch.patterns
+    size: int = 0  #: decoded bytes so far
+    sha256: str | None = None  #: lower-case hex, when complete and asked for
+    complete: bool = False
+
+
+@dataclass(slots=True)
 class Facts:
     flow: FlowInfo
     wall: float  #: seconds since the epoch, for `time` and `weekday` (local time)
@@ -20,4 +32,5 @@ class Facts:
     response: ResponseHead | None = None
     direction: Direction | None = None
     sniffed: str | None = None  #: media type by the body's first bytes
+    body: BodyFacts | None = None  #: at the body layers
     unknown: frozenset[str] = frozenset()  #: fields that could not be determined

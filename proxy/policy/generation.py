@@ -19,7 +19,7 @@ from proxy.policy.facts import Facts
 from proxy.policy.globs import Matcher
 from proxy.policy.index import Candidates
 from proxy.policy.rules import CompiledRule
-from proxy.policy.ruling import PlannedEdit, RuleVerdict, Ruling
+from proxy.policy.ruling import BodyWatch, PlannedEdit, RuleVerdict, Ruling
 from proxy.policy.scope import Scope
 from proxy.records import Decided
 
@@ -69,6 +69,15 @@ class Generation:
                 return action
         known = ANOMALIES.get(anomaly)
         return known.default if known is not None else "refuse"
+
+    def watch(self, layer: Layer, facts: Facts) -> BodyWatch | None:
+        return None
+
+    def may_touch_response_body(self, facts: Facts) -> bool:
+        return False
+
+    def may_inject_banner(self, facts: Facts) -> bool:
+        return self.wants_banner
 
     def decide(self, layer: Layer, facts: Facts) -> Ruling:
         rules = self.layers.get(layer)

@@ -15,7 +15,7 @@ from proxy.policy.ruling import PlannedEdit, RuleVerdict
 from proxy.policy.scope import Scope
 from proxy.records import Decided
 
-Terminal = ast.Permit | ast.Block | ast.Redirect
+Terminal = ast.Permit | ast.Block | ast.Redirect | ast.Respond | ast.MapLocal
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def build_rule(
         denies=isinstance(terminal, ast.Block),
         verdict=verdict,
         action=terminal,
-        hard=terminal is not None and not isinstance(terminal, ast.Redirect) and terminal.hard,
+        hard=isinstance(terminal, ast.Permit | ast.Block) and terminal.hard,
         edits=edits,
         tags=tags,
         acted=_decided(rule, strongest, origin),
@@ -96,7 +96,7 @@ def build_rule(
     )
 
 
-_EDITS = (ast.Headers, ast.RewriteUrl, ast.InjectBanner)
+_EDITS = (ast.Headers, ast.RewriteUrl, *ast.BODY_EDITS)
 
 
 def _verdict(terminal: Terminal | None) -> RuleVerdict | None:
@@ -107,6 +107,8 @@ def _verdict(terminal: Terminal | None) -> RuleVerdict | None:
             return RuleVerdict.BLOCK
         case ast.Redirect():
             return RuleVerdict.REDIRECT
+        case ast.Respond() | ast.MapLocal():
+            return RuleVerdict.RESPOND
         case None:
             return None
 
@@ -151,6 +153,16 @@ def _in_words(action: ast.Action, layer: Layer) -> str:
             return "rewrite the url"
         case ast.InjectBanner():
             return "inject a banner"
+        case ast.Replace():
+            return "replace in the content"
+        case ast.RemoveBody():
+            return "remove the body"
+        case ast.SetBody():
+            return "set the body"
+        case ast.Respond():
+            return f"respond with status {action.status}"
+        case ast.MapLocal():
+            return f"answer {action.prefix} from local files"
         case ast.Tag():
             return f"tag {', '.join(action.tags)}"
         case ast.Log():

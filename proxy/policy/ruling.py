@@ -8,6 +8,7 @@ from typing import Protocol
 
 from proxy.model import Layer
 from proxy.model import Protocol as Recognised
+from proxy.patterns import PatternSet
 from proxy.policy import ast
 from proxy.policy.facts import Facts
 from proxy.records import Decided
@@ -17,9 +18,10 @@ class RuleVerdict(enum.StrEnum):
     PERMIT = "permit"
     BLOCK = "block"
     REDIRECT = "redirect"
+    RESPOND = "respond"  #: respond, or map_local
 
 
-Edit = ast.Headers | ast.RewriteUrl | ast.InjectBanner
+Edit = ast.Headers | ast.RewriteUrl | ast.InjectBanner | ast.Replace | ast.RemoveBody | ast.SetBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Ruling:
     layer: Layer
     verdict: RuleVerdict
     rule: str | None = None  #: rule that decided; None: no rule, the default permits
-    action: ast.Block | ast.Redirect | ast.Permit | None = None
+    action: ast.Block | ast.Redirect | ast.Permit | ast.Respond | ast.MapLocal | None = None
     hard: bool = False
     veto: bool = False
     edits: tuple[PlannedEdit, ...] = ()
@@ -45,6 +47,21 @@ class Ruling:
     @property
     def blocked(self) -> bool:
         return self.verdict is RuleVerdict.BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class BodyWatch:
+    """What the rules of a body layer want to know of one message's content.
+
+    `patterns` in the order of their numbers (Facts.body.matched holds numbers); `digest`: a
+    rule asks for its SHA-256; `hold`: bytes that a block wants held back; `enforcing`: a rule
+    that is not a shadow could block.
+    """
+
+    patterns: PatternSet
+    digest: bool = False
+    hold: int = 0
+    enforcing: bool = False
 
 
 class Policy(Protocol):
@@ -66,6 +83,22 @@ class Policy(Protocol):
 
     def anomaly_action(self, anomaly: str) -> str:
         """refuse | repair, for a key of proxy.anomalies.ANOMALIES."""
+
+    def watch(self, layer: Layer, facts: Facts) -> BodyWatch | None:
+        """What to look for in the body of the message that `facts` describe, body excepted.
+
+        `layer` is a body layer. None: no rule of it can apply, whatever the body holds.
+        """
+
+    def may_touch_response_body(self, facts: Facts) -> bool:
+        """Whether the answer to this request may have its body edited or looked into.
+
+        `facts` are of the request; everything that depends on the response is unknown.
+        Banners do not count (`may_inject_banner`), shadow rules do not edit but do look.
+        """
+
+    def may_inject_banner(self, facts: Facts) -> bool:
+        """The same for inject_banner."""
 
     def decide(self, layer: Layer, facts: Facts) -> Ruling:
         """Evaluate every rule of the layer: order and arbitration as documented there."""

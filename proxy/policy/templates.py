@@ -8,10 +8,27 @@ among them, so that no request can end the header line or the URL.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from proxy.heads import RequestHead
 
 PLACEHOLDERS = ("host", "path", "query", "url")
+
+#: What a template of content (a banner, a body) may hold; callouts/http supplies the values.
+CONTENT_PLACEHOLDERS = (
+    "host",
+    "path",
+    "query",
+    "url",
+    "method",
+    "status",
+    "rule",
+    "policy",
+    "flow",
+    "proxy",
+    "client",
+    "dst",
+)
 
 _PLACE = re.compile(r"\$\{(\w+)\}")
 _UNRESERVED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
@@ -42,6 +59,14 @@ def expand_redirect(to: str, request: RequestHead) -> bytes:
         at = place.end()
     pieces.append(_literal(to[at:]))
     return "".join(pieces).encode("ascii")
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values in the places of their names; what has no value stays as it is written.
+
+    The caller has escaped the values for where the text goes.
+    """
+    return _PLACE.sub(lambda place: values.get(place[1], place[0]), text)
 
 
 def _literal(text: str) -> str:

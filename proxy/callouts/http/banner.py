@@ -30,7 +30,7 @@ def editor_for(
         return None
     exchange.note_edit("banner")
     # Character references mean the same in every charset that has ASCII in its place.
-    return BannerEditor(edit.html.encode("ascii", "xmlcharrefreplace"), edit.at)
+    return BannerEditor(edit.content.encode("ascii", "xmlcharrefreplace"), edit.at)
 
 
 def _unfit(head: ResponseHead, kind: framing.Framing) -> str:
