@@ -11,21 +11,36 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from proxy import __version__
 from proxy.errors import PolicyError, SettingsError, SluicegateError, StartError
+from proxy.verbs.output import (
+    CANNOT_START,
+    FINDINGS,
+    OK,
+    USAGE,
+    complain,
+    paint,
+    print_json,
+    shown,
+)
 
 if TYPE_CHECKING:
     from proxy.settings import Settings
 
-OK, FINDINGS, USAGE, CANNOT_START = range(4)
 _EPILOG = (
-    "exit codes: 0 ok; 1 findings (check), refused (reload), or no answer (status, reload); "
+    "exit codes: 0 ok; 1 findings (check, test), refused (reload), or no answer (status, reload); "
     "2 usage: arguments or settings that are not right; 3 cannot start"
 )
+#: Verbs that are modules of proxy.verbs, and what they are for.
+_MODULES = {
+    "check": "Validate the policies of a directory; every error with its place.",
+    "test": "Run the tests that are written beside the rules of a directory.",
+}
 #: From a flag's name to the setting that it overrides.
 _FLAGS = {
     "listen": "listen",
@@ -46,16 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except SettingsError as error:
-        _complain(f"sluicegate: these settings are not usable:\n{error}")
+        complain(f"sluicegate: these settings are not usable:\n{error}")
         return USAGE
     except StartError as error:
-        _complain(f"sluicegate: cannot start: {error}")
+        complain(f"sluicegate: cannot start: {error}")
         return CANNOT_START
     except PolicyError as error:
-        _complain(f"sluicegate: these policies are not usable:\n{error}")
+        complain(f"sluicegate: these policies are not usable:\n{error}")
         return FINDINGS
     except SluicegateError as error:
-        _complain(f"sluicegate: {error}")
+        complain(f"sluicegate: {error}")
         return FINDINGS
     except BrokenPipeError:
         # `| head` has seen enough; without this the interpreter's last flush would complain.
@@ -80,9 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     _run_arguments(verb("run", run, "Serve in the foreground until SIGTERM."))
-    sub = verb("check", check, "Validate the policies of a directory; every error with its place.")
-    sub.add_argument("directory", metavar="DIR", type=Path)
-    _json_flag(sub)
+    for name, text in _MODULES.items():
+        if find_spec(f"proxy.verbs.{name}") is not None:
+            module = import_module(f"proxy.verbs.{name}")
+            module.add_arguments(verb(name, module.run, text))
     verb("schema", schema, "Print the JSON Schema of the policy language.")
     sub = verb("layers", layers, "List every FWPM_LAYER_* and who serves it.")
     sub.add_argument("--served", choices=("proxy", "redirector", "none"), help="only these")
@@ -141,32 +157,6 @@ def run(arguments: argparse.Namespace) -> int:
     return app.run(_settings(arguments))
 
 
-def check(arguments: argparse.Namespace) -> int:
-    """Every mistake of a policy directory, each with file:line:column."""
-    from proxy.policy.store import check_directory
-
-    report = check_directory(arguments.directory)
-    problems = list(report.problems)
-    if arguments.json:
-        _print_json(
-            {
-                "ok": not problems,
-                "policies": report.policies,
-                "rules": report.rules,
-                "problems": [asdict(problem) for problem in problems],
-            }
-        )
-        return FINDINGS if problems else OK
-    for problem in problems:
-        print(_paint("31", str(problem)))
-    if problems:
-        print(_count(len(problems), "problem"))
-        return FINDINGS
-    counts = f"{_count(len(report.policies), 'policy', 'policies')}, {_count(report.rules, 'rule')}"
-    print(_paint("32", f"ok: {counts}"))
-    return OK
-
-
 def schema(arguments: argparse.Namespace) -> int:
     """The policy language for editors."""
     from proxy.policy.jsonschema import policy_schema
@@ -181,12 +171,12 @@ def layers(arguments: argparse.Namespace) -> int:
 
     rows = [row for row in catalogue() if arguments.served in (None, row.served_by)]
     if arguments.json:
-        _print_json([row.as_dict() for row in rows])
+        print_json([row.as_dict() for row in rows])
         return OK
     for row in rows:
         colour = {"proxy": "32", "redirector": "36", "none": "90"}[row.served_by]
         ours = f" as {row.layer}" if row.layer else ""
-        print(f"{row.name}  {row.guid}\n    {_paint(colour, row.served_by + ours)}: {row.why}")
+        print(f"{row.name}  {row.guid}\n    {paint(colour, row.served_by + ours)}: {row.why}")
     return OK
 
 
@@ -197,10 +187,10 @@ def status(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, serving=False)
     answer = fetch_status(settings.admin_endpoint(), settings.admin_token())
     if arguments.json:
-        _print_json(answer)
+        print_json(answer)
         return OK
     for key, value in answer.items():
-        print(f"{key:16} {_shown(value)}")
+        print(f"{key:16} {shown(value)}")
     return OK
 
 
@@ -211,12 +201,12 @@ def reload(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, serving=False)
     answer = request_reload(settings.admin_endpoint(), settings.admin_token())
     if arguments.json:
-        _print_json(answer)
+        print_json(answer)
     elif answer.get("ok"):
-        print(_paint("32", f"ok: generation {answer['generation']}"))
+        print(paint("32", f"ok: generation {answer['generation']}"))
     else:
         for problem in answer.get("problems", []):
-            print(_paint("31", str(problem)))
+            print(paint("31", str(problem)))
         print(f"refused; generation {answer.get('generation')} stays in force")
     return OK if answer.get("ok") else FINDINGS
 
@@ -225,7 +215,7 @@ def demo(arguments: argparse.Namespace) -> int:
     """The main job, shown."""
     from proxy.service.demo import run_demo
 
-    return run_demo(_paint, loopback=arguments.loopback)
+    return run_demo(paint, loopback=arguments.loopback)
 
 
 def version(arguments: argparse.Namespace) -> int:
@@ -240,7 +230,7 @@ def version(arguments: argparse.Namespace) -> int:
         except PackageNotFoundError:
             continue  # the other system's event loop
     if arguments.json:
-        _print_json(answer)
+        print_json(answer)
     else:
         print("\n".join(f"{name:10} {number}" for name, number in answer.items()))
     return OK
@@ -258,33 +248,3 @@ def _settings(arguments: argparse.Namespace, *, serving: bool = True) -> Setting
             flags[key] = value
     names = {key: f"--{name}" for name, key in _FLAGS.items()}
     return load_settings(arguments.config, flags=flags, flag_names=names, serving=serving)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _shown(value: Any) -> str:
-    """A JSON value on one line, for people."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else str(value)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
-
-
-def _paint(colour: str, text: str) -> str:
-    """Colour on a terminal only, and never with NO_COLOR (no-color.org)."""
-    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
-        return text
-    return f"\x1b[{colour}m{text}\x1b[0m"
-
-
-def _complain(text: str) -> None:
-    print(text, file=sys.stderr)
