@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 from proxy.engine.effects import Ask
 
+Question = Callable[[], Awaitable[object]]  #: without arguments; called once
 Resume = Callable[[int, object, str | None], None]
+
+
+class Reply(NamedTuple):
+    """What a question came to. With an `error`, `value` is the exception; None: a time-out."""
+
+    value: object
+    error: str | None
+
+
+async def put(question: Question, seconds: float) -> Reply:
+    """Ask, and wait at most that long. Raises only what cancels it."""
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            return Reply(await question(), None)
+    except Exception as problem:  # noqa: BLE001 - foreign code; its exception policy applies
+        if deadline.expired() and isinstance(problem, TimeoutError):
+            return Reply(None, f"no answer within {seconds:g} s")
+        return Reply(problem, f"{type(problem).__name__}: {problem}")
 
 
 class Asks:
@@ -30,13 +49,5 @@ class Asks:
             task.cancel()
 
     async def _answer(self, ask: Ask) -> None:
-        """A question is a function without arguments that returns an awaitable."""
-        value, error = None, None
-        try:
-            async with asyncio.timeout(ask.timeout):
-                value = await cast(Callable[[], Awaitable[object]], ask.question)()
-        except TimeoutError:
-            error = f"no answer within {ask.timeout:g} s"
-        except Exception as problem:  # noqa: BLE001 - foreign code; its exception policy applies
-            error = repr(problem)
+        value, error = await put(cast(Question, ask.question), ask.timeout)
         self._resume(ask.id, value, error)

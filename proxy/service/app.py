@@ -13,11 +13,9 @@ from proxy import __version__
 from proxy.account.ledger import Accounts, FlowOutcome
 from proxy.account.metrics import Counters
 from proxy.account.sinks import open_sink
-from proxy.callouts.context import CalloutContext
-from proxy.callouts.protocol import ProtocolStage
-from proxy.contract import Drain, FlowHandle, How, StreamCallout
+from proxy.contract import Drain, How
 from proxy.engine.budget import Budget
-from proxy.engine.registration import Kind, Mode, Registration
+from proxy.engine.stages import protocol_stage
 from proxy.errors import SluicegateError
 from proxy.flow.hangup import HangupWatch
 from proxy.flow.services import Services
@@ -34,7 +32,6 @@ from proxy.service.redirect_watch import RedirectWatch
 from proxy.service.sampled import SampledPolicy
 from proxy.settings import Settings
 
-_PROTOCOL_WEIGHT = 0x8000
 _SWEEP_SECONDS = 1.0
 
 
@@ -176,23 +173,12 @@ class Service:
 
     def _make_services(self) -> Services:
         config = self.settings.stream_config()
-
-        def make_protocol_stage(flow: FlowHandle) -> StreamCallout:
-            return ProtocolStage(CalloutContext(flow, config, self._current_policy, time.time))
-
-        stage = Registration(
-            name="protocol",
-            weight=_PROTOCOL_WEIGHT,
-            kind=Kind.TERMINATING,
-            mode=Mode.INLINE,
-            make=make_protocol_stage,
-        )
         return Services(
             loop=self._loop,
             provider=self._provider,
             guard=SelfGuard([*self.listening, self._admin.endpoint]),
             policies=self._current_policy,
-            registrations=(stage,),
+            registrations=(protocol_stage(config, self._current_policy, time.time),),
             accounts=self._accounts,
             config=config,
             times=self.settings.flow_times(),

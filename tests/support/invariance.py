@@ -1,255 +1,46 @@
-"""The invariance law as a tool: drive an engine with a trace, cut the trace anew, compare.
+"""The invariance law for the project's own tests: `proxy.testing`, and cuts by hypothesis.
 
-The law (`proxy.contract`): take any trace of both directions with its signals, cut each data
-item of it in any way; output bytes, verdicts and records are equal.
-
-    trace = [Data(OUTBOUND, b"GET / HTTP/1.1\\r\\n..."), Data(INBOUND, b"HTTP/1.1 200 ..."),
-             Elapse(10.0), Disconnect(OUTBOUND)]
-    assert_invariant(make_engine, trace, cuts)          # one way to cut it
-    for cuts in every_cut(trace): ...                   # short traces: all of them
-    @given(cuts=cuts_of(trace))                         # long ones: at random
-
-`make_engine()` returns a fresh Engine with fresh callouts; its clock should stand still
-(`lambda: 0.0`), for an overrun depends on how long a call takes and so on the cut. What was
-written, finished, armed and asked is compared after *every item* of the trace, so a byte that
-comes earlier or later than it should is found, not only one that is wrong.
+assert_invariant(make_engine, trace, cuts)          # one way to cut it
+for cuts in every_cut(trace): ...                   # short traces: all of them
+@given(cuts=cuts_of(trace))                         # long ones: at random
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-
 from hypothesis import strategies as st
 
-from proxy.engine import effects as fx
-from proxy.engine.engine import Engine
-from proxy.model import Direction
-from proxy.records import Record, Uninspected
+from proxy.testing.drive import Answers, Outcome, Step, assert_invariant, drive
+from proxy.testing.trace import (
+    Elapse,
+    Item,
+    Pieces,
+    Trace,
+    byte_by_byte,
+    conversation,
+    data_size,
+    every_cut,
+    every_split,
+    recut,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Elapse:
-    """Virtual time passes; timers that fall due fire in order."""
-
-    seconds: float
-
-
-Item = fx.Indication | Elapse
-Trace = Sequence[Item]
-Pieces = Sequence[Sequence[Item]]  #: per item of a trace, what it was cut into
-Answers = Callable[[fx.Ask], tuple[object, str | None] | None]  #: (value, error); None: never
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What had come out of the flow when an item of the trace had been fed whole."""
-
-    outbound: bytes
-    inbound: bytes
-    finished: tuple[bool, bool]
-    timers: tuple[tuple[tuple[int, str], float], ...]
-    requests: tuple[fx.Effect, ...]  #: Ask, Dial and End, in order
-    paused: tuple[bool, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Everything of a run that the law speaks of, and `writes` for those who care.
-
-    `records` leaves out `Uninspected(permit_ahead)`: it measures how many bytes were never
-    shown, and a cut that shows more at once leaves fewer of them. When the engine ended the
-    flow, the figures of the other Uninspected records are 0: they count what had arrived in
-    the same read beyond the byte that ended it.
-    """
-
-    steps: tuple[Step, ...]
-    records: tuple[Record, ...]
-    all_records: tuple[Record, ...] = field(compare=False)
-    effects: tuple[fx.Effect, ...] = field(compare=False)
-
-    @property
-    def outbound(self) -> bytes:
-        """What reached the upstream."""
-        return self.steps[-1].outbound
-
-    @property
-    def inbound(self) -> bytes:
-        """What reached the client."""
-        return self.steps[-1].inbound
-
-    @property
-    def end(self) -> fx.End | None:
-        """How the engine ended the flow; None: it did not."""
-        ends = [request for request in self.steps[-1].requests if isinstance(request, fx.End)]
-        return ends[0] if ends else None
-
-
-class _Run:
-    """An engine, virtual time, and all that it has asked for."""
-
-    def __init__(self, engine: Engine, answers: Answers | None, offload: bool) -> None:
-        self.engine = engine
-        self.now = 0.0
-        self.effects: list[fx.Effect] = []
-        self._answers = answers
-        self._offload = offload
-        self._out = (bytearray(), bytearray())
-        self._finished = [False, False]
-        self._paused = [False, False]
-        self._timers: dict[tuple[int, str], float] = {}
-        self._requests: list[fx.Effect] = []
-        self._unanswered: list[fx.Ask] = []
-
-    def feed(self, item: Item) -> None:
-        if isinstance(item, Elapse):
-            self._elapse(item.seconds)
-        elif isinstance(item, fx.Data) and self._offload:
-            self._feed_offloading(item)
-        else:
-            self._take(self.engine.feed(item, self.now))
-
-    def answer(self) -> None:
-        """Answer what was asked while the last item was fed, in order."""
-        while self._answers is not None and self._unanswered:
-            ask = self._unanswered.pop(0)
-            answer = self._answers(ask)
-            if answer is not None:
-                self._take(self.engine.resume(ask.id, *answer, self.now))
-
-    def step(self) -> Step:
-        return Step(
-            bytes(self._out[0]),
-            bytes(self._out[1]),
-            (self._finished[0], self._finished[1]),
-            tuple(sorted(self._timers.items())),
-            tuple(self._requests),
-            (self._paused[0], self._paused[1]),
-        )
-
-    def close(self, reason: str) -> None:
-        self._take(self.engine.close(reason, self.now))
-
-    def _feed_offloading(self, item: fx.Data) -> None:
-        """Move what may be offloaded past the engine, as a shell with splice() would."""
-        credit = self.engine.offloadable(item.direction)
-        n = len(item.data) if credit is None else min(credit, len(item.data))
-        if n:
-            self.engine.offloaded(item.direction, n, self.now)
-            self._out[item.direction].extend(item.data[:n])
-        if n < len(item.data):
-            rest = fx.Data(item.direction, item.data[n:])
-            self._take(self.engine.feed(rest, self.now))
-
-    def _elapse(self, seconds: float) -> None:
-        until = self.now + seconds
-        while due := [(at, key) for key, at in self._timers.items() if at <= until]:
-            at, key = min(due)
-            del self._timers[key]
-            self.now = max(self.now, at)
-            self._take(self.engine.feed(fx.StageTimer(*key), self.now))
-        self.now = until
-
-    def _take(self, effects: list[fx.Effect]) -> None:
-        self.effects.extend(effects)
-        for effect in effects:
-            match effect:
-                case fx.Write():
-                    self._out[effect.direction].extend(effect.data)
-                case fx.Finish():
-                    self._finished[effect.direction] = True
-                case fx.Pause() | fx.Resume():
-                    self._paused[effect.direction] = isinstance(effect, fx.Pause)
-                case fx.SetTimer():
-                    self._timers.pop((effect.stage, effect.name), None)
-                    if effect.delay is not None:
-                        self._timers[effect.stage, effect.name] = self.now + effect.delay
-                case fx.Ask():
-                    self._requests.append(effect)
-                    self._unanswered.append(effect)
-                case fx.Dial():
-                    self._requests.append(effect)
-                case fx.End():
-                    self._requests.append(effect)
-                    self._paused = [False, False]
-
-
-def drive(
-    make_engine: Callable[[], Engine],
-    trace: Trace | Pieces,
-    *,
-    answers: Answers | None = None,
-    offload: bool = False,
-    reason: str = "end of trace",
-) -> Outcome:
-    """Feed a trace (or one that `recut` has cut) to a fresh engine and close the flow.
-
-    Questions are answered by `answers` when the item in which they were asked is complete.
-    `offload` moves bytes past the engine whenever it allows that.
-    """
-    run = _Run(make_engine(), answers, offload)
-    steps = []
-    for item in trace:
-        for piece in item if isinstance(item, Sequence) else (item,):
-            run.feed(piece)
-        run.answer()
-        steps.append(run.step())
-    run.close(reason)
-    steps.append(run.step())
-    seen = tuple(effect.record for effect in run.effects if isinstance(effect, fx.Emit))
-    ended = any(isinstance(effect, fx.End) for effect in run.effects)
-    return Outcome(tuple(steps), tuple(_lawful(seen, ended)), seen, tuple(run.effects))
-
-
-def _lawful(records: Sequence[Record], ended: bool) -> Iterator[Record]:
-    for record in records:
-        if not isinstance(record, Uninspected):
-            yield record
-        elif record.reason != "permit_ahead":
-            yield replace(record, bytes=0) if ended else record
-
-
-def data_size(trace: Trace) -> int:
-    """Bytes of all data items together: cuts are positions in 0..data_size."""
-    return sum(len(item.data) for item in trace if isinstance(item, fx.Data))
-
-
-def recut(trace: Trace, cuts: Sequence[int]) -> Pieces:
-    """Cut the data items of a trace at these positions of their concatenation."""
-    at, places, pieces = 0, sorted(set(cuts)), []
-    for item in trace:
-        if not isinstance(item, fx.Data):
-            pieces.append([item])
-            continue
-        end = at + len(item.data)
-        edges = [at, *(cut for cut in places if at < cut < end), end]
-        pieces.append(
-            [
-                fx.Data(item.direction, item.data[a - at : b - at])
-                for a, b in itertools.pairwise(edges)
-            ]
-        )
-        at = end
-    return pieces
-
-
-def byte_by_byte(trace: Trace) -> list[int]:
-    """The cuts that feed one byte at a time."""
-    return list(range(1, data_size(trace)))
-
-
-def every_cut(trace: Trace) -> Iterator[list[int]]:
-    """All ways to cut a short trace: 2^(n-1) of them for n bytes."""
-    places = byte_by_byte(trace)
-    for picks in itertools.product((False, True), repeat=len(places)):
-        yield [place for place, pick in zip(places, picks, strict=True) if pick]
-
-
-def every_split(trace: Trace) -> Iterator[list[int]]:
-    """All ways to cut a trace in two."""
-    for place in byte_by_byte(trace):
-        yield [place]
+__all__ = [
+    "Answers",
+    "Elapse",
+    "Item",
+    "Outcome",
+    "Pieces",
+    "Step",
+    "Trace",
+    "assert_invariant",
+    "byte_by_byte",
+    "conversation",
+    "cuts_of",
+    "data_size",
+    "drive",
+    "every_cut",
+    "every_split",
+    "recut",
+]
 
 
 def cuts_of(trace: Trace) -> st.SearchStrategy[list[int]]:
@@ -262,32 +53,3 @@ def cuts_of(trace: Trace) -> st.SearchStrategy[list[int]]:
         st.lists(st.integers(1, size - 1), max_size=12),
         st.integers(1, 64).map(lambda width: list(range(width, size, width))),
     )
-
-
-def assert_invariant(
-    make_engine: Callable[[], Engine],
-    trace: Trace,
-    cuts: Sequence[int],
-    *,
-    answers: Answers | None = None,
-    whole: Outcome | None = None,
-) -> Outcome:
-    """Assert that this cut changes nothing; returns the outcome of the uncut trace.
-
-    `whole` saves driving the uncut trace again when many cuts of it are tried.
-    """
-    whole = whole or drive(make_engine, trace, answers=answers)
-    other = drive(make_engine, recut(trace, cuts), answers=answers)
-    for number, (left, right) in enumerate(zip(whole.steps, other.steps, strict=True)):
-        assert left == right, f"item {number} differs when cut at {list(cuts)}"
-    assert whole.records == other.records, f"records differ when cut at {list(cuts)}"
-    return whole
-
-
-_BOTH = (Direction.OUTBOUND, Direction.INBOUND)
-
-
-def conversation(*parts: tuple[str, bytes]) -> list[Item]:
-    """A trace from ('C', bytes) and ('S', bytes); ends with both FINs, the client's first."""
-    trace: list[Item] = [fx.Data(_BOTH[who == "S"], data) for who, data in parts]
-    return [*trace, *(fx.Disconnect(direction) for direction in _BOTH)]

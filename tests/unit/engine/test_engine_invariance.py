@@ -303,7 +303,7 @@ def test_a_callout_that_breaks_the_law_is_found():
 
     trace = conversation(("C", b"hello"), ("S", b"hi"))
     assert drive(make_engine, trace).outbound == b"5"
-    with pytest.raises(AssertionError, match="item 0 differs when cut at"):
+    with pytest.raises(AssertionError, match="after item 0 of the trace differs"):
         assert_invariant(make_engine, trace, [2])
     assert assert_invariant(make_engine, trace, []).end == fx.End(
         How.CLOSE, "both sides have finished"
