@@ -9,7 +9,7 @@ from proxy.errors import PolicyError, Problem
 from proxy.policy.compile import compile_policies
 from proxy.policy.generation import Generation
 from proxy.policy.load import Loaded, load_policy
-from proxy.policy.resources import ReadFile
+from proxy.policy.resources import ListFolder, ReadFile, no_folders
 from proxy.policy.together import check_together
 
 
@@ -37,9 +37,11 @@ class CheckReport:
         return not self.problems
 
 
-def load_all(texts: Sequence[PolicyText], read_file: ReadFile) -> list[Loaded]:
+def load_all(
+    texts: Sequence[PolicyText], read_file: ReadFile, list_folder: ListFolder = no_folders
+) -> list[Loaded]:
     """Every file as far as it can be read."""
-    return [load_policy(text.name, text.text, read_file) for text in texts]
+    return [load_policy(text.name, text.text, read_file, list_folder) for text in texts]
 
 
 def compile_all(loaded: Sequence[Loaded], number: int) -> Generation:

@@ -20,6 +20,7 @@ _SUFFIXES = (".yaml", ".yml")
 _TESTS = ("_test.yaml", "_test.yml")
 #: More files than this in one directory are not policies that somebody wrote.
 MAX_FILES = 1000
+_MAX_DEPTH = 16  #: folders in folders; more is a circle of links
 
 
 class DirectoryFiles:
@@ -45,12 +46,43 @@ class DirectoryFiles:
 
     def read(self, path: str, limit: int = listfiles.MAX_BYTES) -> bytes:
         """A file below the directory, up to one byte over the limit. Raises OSError."""
-        real, root = os.path.realpath(self._directory / path), os.path.realpath(self._directory)
-        if os.path.commonpath((real, root)) != root:
-            raise OSError(errno.EACCES, "it is outside the policy directory")
-        text = _read_regular(real, limit)
+        text = _read_regular(self._real(path), limit)
         self._read[path] = hashlib.sha256(text).digest()
         return text
+
+    def list_folder(self, path: str, most: int) -> list[tuple[str, int]]:
+        """The files below a folder, hidden ones left out: (path from there, size), sorted.
+
+        At most `most` and one: then there are too many. Links are followed as far as they stay
+        in the policy directory. Raises OSError.
+        """
+        found: list[tuple[str, int]] = []
+        self._walk(self._real(path), "", found, most, _MAX_DEPTH)
+        return sorted(found)
+
+    def _walk(
+        self, folder: str, prefix: str, found: list[tuple[str, int]], most: int, depth: int
+    ) -> None:
+        for name in sorted(os.listdir(folder)):
+            if name.startswith(".") or len(found) > most:
+                continue
+            real = self._real(os.path.join(folder, name), f"{prefix}{name} ")
+            about = os.stat(real)
+            if stat.S_ISREG(about.st_mode):
+                found.append((prefix + name, about.st_size))
+            elif not stat.S_ISDIR(about.st_mode):
+                raise OSError(errno.EINVAL, f"{prefix}{name} is not a regular file")
+            elif depth == 0:
+                raise OSError(errno.ELOOP, f"{prefix}{name} is more than {_MAX_DEPTH} folders deep")
+            else:
+                self._walk(real, f"{prefix}{name}/", found, most, depth - 1)
+
+    def _real(self, path: str, who: str = "it ") -> str:
+        """Where a path below the directory leads, links followed. Raises OSError if outside."""
+        real, root = os.path.realpath(self._directory / path), os.path.realpath(self._directory)
+        if os.path.commonpath((real, root)) != root:
+            raise OSError(errno.EACCES, f"{who}is outside the policy directory")
+        return real
 
     def digest(self) -> bytes:
         """Of the names and contents of everything that was read."""

@@ -1,6 +1,7 @@
 """One policy file from its bytes: checked in full, every problem placed, nothing compiled.
 
-Pure: other files (lists, pages) come through the `read_file` that is handed in.
+Pure: other files (lists, pages, local files) come through `read_file` and `list_folder`, which
+are handed in.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from proxy.policy.complain import complain
 from proxy.policy.document import Document, is_nothing, read_document
 from proxy.policy.globs import compile_globs, is_glob
 from proxy.policy.positions import Complaints, entries, value_of
-from proxy.policy.resources import ReadFile, Resources
+from proxy.policy.resources import ListFolder, ReadFile, Resources, no_folders
 from proxy.policy.scalars import kind_of
 from proxy.policy.suggest import hint
 from proxy.policy.together import Claims, check_together, claims_of
@@ -38,20 +39,24 @@ class Loaded:
     claims: Claims
 
 
-def parse_policy(name: str, text: bytes, read_file: ReadFile) -> ast.PolicyFile:
+def parse_policy(
+    name: str, text: bytes, read_file: ReadFile, list_folder: ListFolder = no_folders
+) -> ast.PolicyFile:
     """The policy of one file. Raises PolicyError with all its problems.
 
     `name` is how messages call the file. Sublayers may be declared in another file, so whether
     they exist is not checked here.
     """
-    loaded = load_policy(name, text, read_file)
+    loaded = load_policy(name, text, read_file, list_folder)
     problems = [*loaded.problems, *check_together([loaded.claims], sublayers=False)]
     if problems or loaded.policy is None:
         raise PolicyError(problems)
     return loaded.policy
 
 
-def load_policy(name: str, text: bytes, read_file: ReadFile) -> Loaded:
+def load_policy(
+    name: str, text: bytes, read_file: ReadFile, list_folder: ListFolder = no_folders
+) -> Loaded:
     """Read what can be read of a file and collect what is wrong with it."""
     complaints = Complaints(name)
     document = read_document(text, complaints)
@@ -60,16 +65,17 @@ def load_policy(name: str, text: bytes, read_file: ReadFile) -> Loaded:
     if not isinstance(document.root, MappingNode):
         complaints.at(document.root, f"{kind_of(document.data)}, expected a mapping of keys")
         return Loaded(None, tuple(complaints.all), Claims(name))
-    policy = _FileReader(document, complaints, read_file).read()
+    resources = Resources(document, complaints, read_file, list_folder)
+    policy = _FileReader(document, complaints, resources).read()
     return Loaded(policy, tuple(complaints.all), claims_of(name, document))
 
 
 class _FileReader:
-    def __init__(self, document: Document, complaints: Complaints, read_file: ReadFile) -> None:
+    def __init__(self, document: Document, complaints: Complaints, resources: Resources) -> None:
         self._data: dict[str, Any] = document.data
         self._root = document.root
         self._complaints = complaints
-        self._resources = Resources(document, complaints, read_file)
+        self._resources = resources
         self._macros: dict[str, Macro] = {}
         self._open_macros: list[str] = []
         macros = value_of(self._root, "macros")
@@ -133,7 +139,7 @@ class _FileReader:
             return None
         if layer is None or then is None:
             return None
-        actions = build_actions(model.then, then, layer, self._resources.page)
+        actions = build_actions(model.then, then, layer, self._resources)
         return _build_rule(model, layer, (when, unless), actions, defaults, self._mark(node))
 
     def _mark(self, node: Node) -> ast.Mark:

@@ -80,6 +80,8 @@ def _step(node: Node, step: str | int, key: bool) -> Node | None:
     if isinstance(node, SequenceNode):
         inside = isinstance(step, int) and 0 <= step < len(node.value)
         return node.value[step] if inside else None
+    if step == 0:
+        return node  # one value stands for a list of one
     for name, key_node, value in entries(node):
         if name == step:
             return key_node if key else value

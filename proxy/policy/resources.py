@@ -1,12 +1,15 @@
-"""What a policy file brings along: its lists, inline and from files, and its page templates.
+"""What a policy file brings along: lists, page templates, content, folders of local files.
 
-Files come through `ReadFile`; what cannot be read or is wrong inside is complained of.
+Files come through `ReadFile` and `ListFolder`; what cannot be read or is wrong inside is
+complained of. Everything has a maximum.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,36 +25,101 @@ from proxy.policy.values import READ_ENTRY, Unfit
 #: Contents of a file of the policy directory by its relative path. Raises OSError.
 ReadFile = Callable[[str], bytes]
 
+#: The files of a folder and of those below it: (path from that folder, size in bytes), sorted;
+#: at most so many of them and one. Raises OSError.
+ListFolder = Callable[[str, int], Sequence[tuple[str, int]]]
+
 _MAX_PAGE = Limits().page_bytes
+MAX_CONTENT = 1024 * 1024  #: bytes of one file
+#: What the folders of one policy file may hold together.
+MAX_FOLDER_FILES = 1000
+MAX_FOLDER_BYTES = 16 * 1024 * 1024
+
+
+def no_folders(path: str, most: int) -> Sequence[tuple[str, int]]:
+    """A ListFolder where there is no directory."""
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 class Resources:
     """`types` has the type of every list by name, None where the type is wrong."""
 
-    def __init__(self, document: Document, complaints: Complaints, read_file: ReadFile) -> None:
+    def __init__(
+        self,
+        document: Document,
+        complaints: Complaints,
+        read_file: ReadFile,
+        list_folder: ListFolder = no_folders,
+    ) -> None:
         lists = document.data.get("lists")
         self._data: Mapping[str, Any] = lists if isinstance(lists, dict) else {}
         self._root = document.root
         self._complaints = complaints
         self._read_file = read_file
+        self._list_folder = list_folder
+        self._folders: dict[str, Mapping[str, bytes]] = {}
         self.types = {name: _type_of(body) for name, body in self._data.items()}
 
     def lists(self) -> tuple[ast.ListDef, ...]:
         """The lists that are well-formed; the shape of the others is complained of elsewhere."""
         return tuple(self._lists())
 
+    def complain(self, node: Node, message: str, hint: str = "") -> None:
+        """For those who check what was read."""
+        self._complaints.at(node, message, hint)
+
     def page(self, path: str, node: Node) -> str | None:
         """The text of a page template, None after a complaint at `node`."""
-        text = self._fetch(path, node)
-        if text is None:
+        return self.text(path, node, "page", _MAX_PAGE)
+
+    def text(self, path: str, node: Node, what: str, limit: int) -> str | None:
+        """A file of UTF-8 text, None after a complaint at `node`."""
+        data = self._fetch(path, node)
+        if data is None:
             return None
-        if len(text) > _MAX_PAGE:
-            self._complaints.at(node, f"page {path} has {len(text)} bytes", f"at most {_MAX_PAGE}")
+        if len(data) > limit:
+            self._complaints.at(node, f"{what} {path} has {len(data)} bytes", f"at most {limit}")
         try:
-            return text.decode("utf-8-sig")
+            return data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            self._complaints.at(node, f"page {path} is not UTF-8", "save the file as UTF-8 text")
+            self._complaints.at(node, f"{what} {path} is not UTF-8", "save the file as UTF-8 text")
             return None
+
+    def content(self, path: str, node: Node) -> bytes | None:
+        """A file as it is, None after a complaint at `node`."""
+        data = self._fetch(path, node)
+        if data is not None and len(data) > MAX_CONTENT:
+            self._complaints.at(node, f"{path} is too large", f"at most {MAX_CONTENT} bytes")
+            return None
+        return data
+
+    def folder(self, path: str, node: Node) -> Mapping[str, bytes] | None:
+        """The files of a folder by their paths from there, None after a complaint at `node`."""
+        if path not in self._folders:
+            read = self._read_folder(path, node)
+            if read is None:
+                return None
+            self._folders[path] = read
+        return self._folders[path]
+
+    def _read_folder(self, path: str, node: Node) -> Mapping[str, bytes] | None:
+        held = [data for folder in self._folders.values() for data in folder.values()]
+        try:
+            found = self._list_folder(path, MAX_FOLDER_FILES)
+        except OSError as error:
+            self._complain_of(path, node, error)
+            return None
+        if not found:
+            self._complaints.at(node, f"{path} has no files", "hidden ones do not count")
+        elif len(held) + len(found) > MAX_FOLDER_FILES:
+            self._complaints.at(node, f"{path} has too many files", f"at most {MAX_FOLDER_FILES}")
+        elif sum(map(len, held)) + sum(size for _, size in found) > MAX_FOLDER_BYTES:
+            self._complaints.at(node, f"{path} is too large", f"at most {MAX_FOLDER_BYTES} bytes")
+        else:
+            read = [(name, self.content(posixpath.join(path, name), node)) for name, _ in found]
+            good = {name: data for name, data in read if data is not None}
+            return good if len(good) == len(read) else None
+        return None
 
     def _lists(self) -> Iterator[ast.ListDef]:
         for name, body in self._data.items():
@@ -93,10 +161,14 @@ class Resources:
         try:
             return self._read_file(path)
         except OSError as error:
-            why = error.strerror or str(error)
-            advice = "paths begin at the policy directory"
-            self._complaints.at(node, f"cannot read {path}: {why}", advice)
+            self._complain_of(path, node, error)
             return None
+
+    def _complain_of(self, path: str, node: Node, error: OSError) -> None:
+        why = error.strerror or str(error)
+        self._complaints.at(
+            node, f"cannot read {path}: {why}", "paths begin at the policy directory"
+        )
 
 
 def _type_of(body: Any) -> ast.ListType | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from proxy.model import Layer
 from proxy.policy import ast
+from proxy.policy.localmap import answers
 from proxy.policy.match import Predicate
 from proxy.policy.ruling import PlannedEdit, RuleVerdict
 from proxy.policy.scope import Scope
@@ -82,7 +83,7 @@ def build_rule(
     return CompiledRule(
         id=rule.id,
         group=group,
-        when=when,
+        when=_below(terminal, when) if isinstance(terminal, ast.MapLocal) else when,
         unless=unless,
         shadow=rule.shadow,
         denies=isinstance(terminal, ast.Block),
@@ -94,6 +95,21 @@ def build_rule(
         acted=_decided(rule, strongest, origin),
         also=_decided(rule, lesser, origin) if edits or tags or logs else None,
     )
+
+
+def _below(action: ast.MapLocal, when: Predicate | None) -> Predicate:
+    """A rule with map_local applies to the paths that it has an answer for, and to no other.
+
+    So a path without a file goes on to the rules behind it, not around them.
+    """
+
+    def answered(scope: Scope) -> bool | None:
+        request = scope.facts.request
+        if request is None or not answers(action, request.path):
+            return False
+        return True if when is None else when(scope)
+
+    return answered
 
 
 _EDITS = (ast.Headers, ast.RewriteUrl, *ast.BODY_EDITS)
@@ -169,12 +185,19 @@ def _in_words(action: ast.Action, layer: Layer) -> str:
             return f"log {action.message!r}" if action.message else "log"
 
 
-HTTP = frozenset({Layer.HTTP_REQUEST, Layer.HTTP_RESPONSE})
+_HEADS = frozenset({Layer.HTTP_REQUEST, Layer.HTTP_RESPONSE})
+HTTP = _HEADS | {Layer.HTTP_REQUEST_BODY, Layer.HTTP_RESPONSE_BODY}
+_REQUEST = frozenset({Layer.HTTP_REQUEST})
 _LAYERS_OF: tuple[tuple[type[ast.Action], frozenset[Layer]], ...] = (
-    (ast.Redirect, HTTP),
-    (ast.Headers, HTTP),
-    (ast.RewriteUrl, frozenset({Layer.HTTP_REQUEST})),
+    (ast.Redirect, _HEADS),
+    (ast.Respond, _REQUEST),
+    (ast.MapLocal, _REQUEST),
+    (ast.Headers, _HEADS),
+    (ast.RewriteUrl, _REQUEST),
     (ast.InjectBanner, frozenset({Layer.HTTP_RESPONSE})),
+    (ast.Replace, _HEADS | {Layer.STREAM}),
+    (ast.RemoveBody, _HEADS),
+    (ast.SetBody, _HEADS),
 )
 
 
@@ -184,7 +207,7 @@ def problems_of_actions(rule: ast.Rule) -> list[str]:
     if not rule.then:
         problems.append(f"rule {rule.id!r} does nothing")
     if sum(isinstance(action, ast.TERMINAL) for action in rule.then) > 1:
-        problems.append(f"rule {rule.id!r} has more than one of permit, block and redirect")
+        problems.append(f"rule {rule.id!r} has more than one action that ends it")
     for kind, layers in _LAYERS_OF:
         if rule.layer not in layers and any(isinstance(a, kind) for a in rule.then):
             problems.append(f"{kind.__name__} is not possible at {rule.layer.value}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from proxy.policy.scalars import kind_of
 from proxy.policy.suggest import hint
 from proxy.policy.values import Unfit
+from proxy.units import to_bytes
 
 
 class Model(BaseModel):
@@ -40,6 +41,32 @@ def listed(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
 
 
+def switch(what: str) -> Any:
+    """`true` stands for the action without settings; nothing else but a mapping does."""
+
+    def read(value: Any) -> Any:
+        if value is True:
+            return {}
+        if value is False or value is None:
+            raise Unfit(f"{what}: {str(value).lower()}", "leave the action out, or write true")
+        return value
+
+    return read
+
+
+def short(key: str) -> Callable[[Any], Any]:
+    """A text stands for the mapping with that one key."""
+    return lambda value: {key: value} if isinstance(value, str) else value
+
+
+def read_size(value: Any) -> int:
+    """A number of bytes, or a size as 64KiB. Raises Unfit."""
+    try:
+        return to_bytes(value)
+    except ValueError as error:
+        raise Unfit(f"{kind_of(value)} as a size, {error}") from None
+
+
 def read_path(path: str) -> str:
     """A file below the policy directory, as `lists/ads.txt`. Raises Unfit."""
     parts = path.split("/")
@@ -51,4 +78,10 @@ def read_path(path: str) -> str:
     return path
 
 
+def _read_folder(path: str) -> str:
+    """A folder below the policy directory, with or without a final slash."""
+    return read_path(path.removesuffix("/"))
+
+
 FilePath = Annotated[str, AfterValidator(read_path)]
+FolderPath = Annotated[str, AfterValidator(_read_folder)]

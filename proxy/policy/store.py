@@ -46,7 +46,7 @@ def check_directory(directory: Path) -> CheckReport:
     except PolicyError as error:
         return CheckReport(tuple(error.problems))
     with _without_collector():
-        return report(load_all(texts, files.read))
+        return report(load_all(texts, files.read, files.list_folder))
 
 
 def read_directory(directory: Path) -> list[PolicyText]:
@@ -64,7 +64,7 @@ def _build(directory: Path, number: int, in_force: bytes) -> _Built:
     """The generation of what is on disk now. Raises PolicyError with every problem."""
     files = DirectoryFiles(directory)
     with _without_collector():
-        loaded = load_all(files.policies(), files.read)
+        loaded = load_all(files.policies(), files.read, files.list_folder)
         digest = files.digest()
         if digest == in_force:
             return _Built(digest, None)

@@ -1,8 +1,9 @@
-"""Fill in a redirect's target: `${host} ${path} ${query} ${url}` of the request.
+"""Fill in templates: a redirect's target, and content (`fill`).
 
-The result goes into a Location field, so it is built of visible ASCII only: octets of the
-request that a URI cannot hold are percent-encoded (RFC 3986 2), controls, blanks and quotes
-among them, so that no request can end the header line or the URL.
+A redirect's target holds `${host} ${path} ${query} ${url}` of the request. It goes into a
+Location field, so it is built of visible ASCII only: octets of the request that a URI cannot
+hold are percent-encoded (RFC 3986 2), controls, blanks and quotes among them, so that no
+request can end the header line or the URL.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _IN_HOST = _UNRESERVED | frozenset(":[]")
 _IN_PARAMETER = _UNRESERVED | {"/"}
 
 
-def unknown_placeholders(to: str) -> list[str]:
+def unknown_placeholders(text: str, known: tuple[str, ...] = PLACEHOLDERS) -> list[str]:
     """Names in `${...}` that there is no value for."""
-    return [name for name in _PLACE.findall(to) if name not in PLACEHOLDERS]
+    return [name for name in _PLACE.findall(text) if name not in known]
 
 
 def expand_redirect(to: str, request: RequestHead) -> bytes:

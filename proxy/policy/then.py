@@ -7,35 +7,28 @@ Docstrings and descriptions become the JSON Schema. Which layer can have which a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from proxy.policy import fieldnames
 from proxy.policy.patterns import check_rewrite, read_pattern
-from proxy.policy.shapes import FilePath, Model, TagName, choice, listed
+from proxy.policy.shapes import FilePath, Model, TagName, choice, listed, read_size, short, switch
 from proxy.policy.suggest import hint
 from proxy.policy.templates import PLACEHOLDERS, unknown_placeholders
+from proxy.policy.then_body import (
+    HeaderValue,
+    InjectBanner,
+    MapLocalAction,
+    RemoveBody,
+    ReplaceItems,
+    Respond,
+    SetBody,
+    StreamReplaceItems,
+)
 from proxy.policy.values import Unfit
 
-
-def _switch(what: str) -> Any:
-    """`true` stands for the action without settings; nothing else but a mapping does."""
-
-    def read(value: Any) -> Any:
-        if value is True:
-            return {}
-        if value is False or value is None:
-            raise Unfit(f"{what}: {str(value).lower()}", "leave the action out, or write true")
-        return value
-
-    return read
-
-
-def _short(key: str) -> Callable[[Any], Any]:
-    """A text stands for the mapping with that one key."""
-    return lambda value: {key: value} if isinstance(value, str) else value
+MAX_HOLD = 1024 * 1024
 
 
 class PermitAction(Model):
@@ -60,6 +53,13 @@ class BlockAction(Model):
     )
     hard: bool = Field(
         default=True, description="Connection layers: no lower sublayer may permit it again."
+    )
+    hold: Annotated[
+        int, BeforeValidator(read_size, json_schema_input_type=int | str), Field(le=MAX_HOLD)
+    ] = Field(
+        default=0,
+        description="Body layers: so much content is held back with the head (64KiB), so that a"
+        " page can still be shown when something is found in it. At most 1MiB.",
     )
 
 
@@ -88,7 +88,6 @@ class RedirectAction(Model):
     status: Literal[301, 302, 303, 307, 308] = 302
 
 
-HeaderValue = Annotated[str, AfterValidator(fieldnames.read_field_value)]
 Editable = Annotated[str, AfterValidator(fieldnames.read_editable)]
 NotHost = Annotated[Editable, AfterValidator(fieldnames.not_host)]
 Removable = Annotated[str, AfterValidator(fieldnames.read_removable)]
@@ -177,15 +176,6 @@ class RewriteUrlAction(Model):
         return self
 
 
-class InjectBannerAction(Model):
-    """Put HTML into HTML documents, streaming."""
-
-    html: str = Field(min_length=1, max_length=65536, description="Inserted as it is.")
-    at: Annotated[str, *choice("place", ("body_start", "body_end", "head_end"))] = Field(
-        default="body_start", description="After <body>, before </body>, or before </head>."
-    )
-
-
 def _log_message(value: Any) -> Any:
     return "" if value is True else value
 
@@ -197,19 +187,15 @@ TagNames = Annotated[
 ]
 Permit = Annotated[
     PermitAction,
-    BeforeValidator(_switch("permit"), json_schema_input_type=Literal[True] | PermitAction),
+    BeforeValidator(switch("permit"), json_schema_input_type=Literal[True] | PermitAction),
 ]
 Block = Annotated[
     BlockAction,
-    BeforeValidator(_switch("block"), json_schema_input_type=Literal[True] | BlockAction),
+    BeforeValidator(switch("block"), json_schema_input_type=Literal[True] | BlockAction),
 ]
 Redirect = Annotated[
     RedirectAction,
-    BeforeValidator(_short("to"), json_schema_input_type=str | RedirectAction),
-]
-InjectBanner = Annotated[
-    InjectBannerAction,
-    BeforeValidator(_short("html"), json_schema_input_type=str | InjectBannerAction),
+    BeforeValidator(short("to"), json_schema_input_type=str | RedirectAction),
 ]
 LogMessage = Annotated[
     str,
@@ -219,14 +205,26 @@ LogMessage = Annotated[
 
 
 class Then(Model):
-    """What a rule does. Edits, tags and logs add up; permit, block and redirect end it."""
+    """What a rule does. Edits, tags and logs add up; the others end the evaluation."""
 
     permit: Permit | None = None
     block: Block | None = None
     redirect: Redirect | None = None
+    respond: Respond | None = None
+    map_local: MapLocalAction | None = None
     headers: HeadersAction | None = None
     rewrite_url: RewriteUrlAction | None = None
     inject_banner: InjectBanner | None = None
+    replace_body: ReplaceItems | None = Field(
+        default=None, description="Replace in the content while it streams by."
+    )
+    remove_body: RemoveBody | None = Field(
+        default=None, description="true: the message goes on without content."
+    )
+    set_body: SetBody | None = None
+    replace: StreamReplaceItems | None = Field(
+        default=None, description="Replace in the bytes of a connection that is not HTTP."
+    )
     tag: TagNames | None = Field(
         default=None, description="Tags for the flow; later rules see them as `tag`."
     )

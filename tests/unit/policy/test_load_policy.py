@@ -195,7 +195,7 @@ def test_a_list_and_a_macro_are_used_by_name() -> None:
         (
             "http_response",
             "{inject_banner: {html: x, at: head_end}}",
-            ast.InjectBanner("x", "head_end"),
+            ast.InjectBanner("x", at="head_end"),
         ),
         ("stream", "{tag: a}", ast.Tag(("a",))),
         ("stream", "{tag: [a, b:c]}", ast.Tag(("a", "b:c"))),
