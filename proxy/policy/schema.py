@@ -13,6 +13,7 @@ from pydantic import Field, SkipValidation, WithJsonSchema, model_validator
 
 from proxy.model import Layer
 from proxy.policy.ast import ListType, OnReload
+from proxy.policy.cases import CaseModel
 from proxy.policy.shapes import FilePath, Model, Name, TagName, choice
 from proxy.policy.then import Then
 from proxy.policy.values import Unfit
@@ -103,4 +104,8 @@ class PolicyModel(Model):
     # Checked one by one by the loader, so that each rule's mistakes show.
     rules: SkipValidation[list[RuleModel]] = Field(
         default=[], description="By sublayer, weight, file name and position."
+    )
+    # The service ignores them: a mistake in a test must not keep a policy from being in force.
+    tests: SkipValidation[list[CaseModel]] = Field(
+        default=[], description="Tests of the rules, run by `sluicegate test`."
     )
