@@ -12,7 +12,7 @@ import binascii
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SkipValidation, model_validator
 
 from proxy.anomalies import ANOMALIES
 from proxy.model import Endpoint
@@ -346,4 +346,5 @@ class CasesModel(Model):
         description="Policy files of the directory that are in force; left out: all of them.",
     )
     description: str = Field(default="", max_length=4000)
-    tests: list[CaseModel] = Field(min_length=1)
+    # Checked one by one by the loader, so that each test's mistakes show at their places.
+    tests: SkipValidation[list[CaseModel]] = Field(description="The tests.")

@@ -16,7 +16,9 @@ from proxy.policy.ruling import Ruling
 from proxy.policy.store import PolicyStore, check_directory, default_policies_dir
 
 POLICIES = Path(__file__).parents[3] / "policies"
-EXAMPLES = sorted((POLICIES / "examples").glob("*.yaml"))
+EXAMPLES = sorted(
+    set((POLICIES / "examples").glob("*.yaml")) - set((POLICIES / "examples").glob("*_test.yaml"))
+)
 
 
 def load(directory: Path) -> Generation:
