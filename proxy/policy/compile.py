@@ -13,11 +13,13 @@ from types import MappingProxyType
 from proxy.anomalies import ANOMALIES
 from proxy.errors import PolicyError, Problem
 from proxy.model import Layer, Protocol
+from proxy.patterns import PatternSet
 from proxy.policy import ast
 from proxy.policy.conditions import Conditions, Node
-from proxy.policy.generation import Generation, LayerRules
+from proxy.policy.generation import Generation
 from proxy.policy.globs import Matcher, compile_globs
 from proxy.policy.index import Candidates
+from proxy.policy.layer_rules import LayerRules
 from proxy.policy.lists import ListBook
 from proxy.policy.rules import HTTP, Origin, build_rule, problems_of_actions
 
@@ -176,9 +178,12 @@ def _layer(
         for p, (when, unless) in zip(here, nodes, strict=True)
     )
     return LayerRules(
+        layer=layer,
         rules=rules,
         candidates=Candidates((p.rule.when, p.lists) for p in here),
         fields=frozenset(conditions.fields),
+        numbers=MappingProxyType(conditions.numbers),
+        patterns=PatternSet(tuple(conditions.numbers)),
     )
 
 
@@ -188,7 +193,7 @@ def _nodes(conditions: Conditions, placed: _Placed) -> tuple[Node | None, Node |
     every = any(isinstance(action, ast.Permit) for action in rule.then)
     when = unless = None
     if rule.when is not None:
-        when = conditions.add(rule.when, placed.lists, every=every)
+        when = conditions.add(rule.when, placed.lists, every=every, positive=True)
     if rule.unless is not None:
-        unless = conditions.add(rule.unless, placed.lists, every=not every)
+        unless = conditions.add(rule.unless, placed.lists, every=not every, positive=False)
     return when, unless

@@ -7,10 +7,12 @@ tags has no memo, because rules of the same decision put tags.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.errors import Problem
 from proxy.model import Layer
+from proxy.patterns import StreamPattern
 from proxy.policy import ast
 from proxy.policy.extract import READINGS
 from proxy.policy.fields import FIELDS, FieldSpec
@@ -23,6 +25,7 @@ from proxy.policy.match import (
     negation,
     shared,
 )
+from proxy.policy.match_body import BODY_FIELDS, compile_body_test
 
 Key = tuple[object, ...]
 
@@ -42,29 +45,47 @@ class Node:
 
 
 class Conditions:
-    """The conditions of one layer. Problems are collected in `problems`, never raised."""
+    """The conditions of one layer. Problems are collected in `problems`, never raised.
 
-    def __init__(self, layer: Layer, problems: list[Problem]) -> None:
+    `numbers` numbers the patterns that are searched for in content; given one, its numbers are
+    used and new patterns come behind them.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        problems: list[Problem],
+        numbers: Mapping[StreamPattern, int] | None = None,
+    ) -> None:
+        self.numbers: dict[StreamPattern, int] = dict(numbers or {})
         self.fields: set[str] = set()
         self._layer = layer
         self._problems = problems
         self._nodes: dict[Key, Node] = {}
 
-    def add(self, condition: ast.Condition, lists: ListBook, *, every: bool) -> Node:
-        """Intern a condition; `every` as in `proxy.policy.match`."""
+    def add(
+        self, condition: ast.Condition, lists: ListBook, *, every: bool, positive: bool = True
+    ) -> Node:
+        """Intern a condition; `every` as in `proxy.policy.match`.
+
+        `positive`: its truth makes the rule apply (`when`), not the contrary (`except`).
+        """
         match condition:
             case ast.Test():
-                node = self._test(condition, lists, every)
-            case ast.Not():
-                inner = self.add(condition.part, lists, every=not every)
-                node = self._compound("not", condition, (inner,))
-            case ast.All():
-                parts = [self.add(part, lists, every=every) for part in condition.parts]
-                parts.sort(key=lambda part: part.cost)
-                node = self._compound("all", condition, tuple(parts))
-            case ast.AnyOf():
-                parts = [self.add(part, lists, every=every) for part in condition.parts]
-                node = self._compound("any", condition, tuple(parts))
+                node = self._test(condition, lists, every, positive)
+            case ast.Not(inner):
+                part = self.add(inner, lists, every=not every, positive=not positive)
+                node = self._compound("not", condition, (part,))
+            case ast.All() | ast.AnyOf():
+                parts = [
+                    self.add(part, lists, every=every, positive=positive)
+                    for part in condition.parts
+                ]
+                kind = "any"
+                if isinstance(condition, ast.All):
+                    kind = "all"
+                    parts.sort(key=lambda part: part.cost)
+                node = self._compound(kind, condition, tuple(parts))
         node.uses += 1
         return node
 
@@ -100,30 +121,37 @@ class Conditions:
             )
         return self._nodes[key]
 
-    def _test(self, test: ast.Test, lists: ListBook, every: bool) -> Node:
+    def _test(self, test: ast.Test, lists: ListBook, every: bool, positive: bool) -> Node:
         quantifier = every and test.field in READINGS
+        polarity = positive or test.field not in BODY_FIELDS
         # Lists are named per file: the book's identity keeps namesakes apart.
         book = id(lists) if any(c.op is ast.Op.IN for c in test.compares) else 0
         compares = tuple((c.op, _hashable(c.value)) for c in test.compares)
-        key = ("test", test.field, test.arg, compares, quantifier, book)
+        key = ("test", test.field, test.arg, compares, quantifier, polarity, book)
         if key not in self._nodes:
             self.fields.add(test.field)
             self._nodes[key] = Node(
                 slot=len(self._nodes),
                 condition=test,
-                test=self._compiled(test, lists, quantifier),
+                test=self._compiled(test, lists, quantifier, polarity),
                 cost=4 if any(c.op is ast.Op.REGEX for c in test.compares) else 1,
                 volatile=test.field == "tag",
             )
         return self._nodes[key]
 
-    def _compiled(self, test: ast.Test, lists: ListBook, every: bool) -> Predicate:
+    def _compiled(self, test: ast.Test, lists: ListBook, every: bool, positive: bool) -> Predicate:
         try:
-            return compile_test(test, self._spec(test), lists, every=every)
+            spec = self._spec(test)
+            if test.field in BODY_FIELDS:
+                return compile_body_test(test, lists, self._number, positive=positive)
+            return compile_test(test, spec, lists, every=every)
         except ValueError as error:
             mark = test.mark
             self._problems.append(Problem(mark.file, mark.line, mark.column, str(error)))
             return lambda scope: None  # never asked: a problem ends the compilation
+
+    def _number(self, pattern: StreamPattern) -> int:
+        return self.numbers.setdefault(pattern, len(self.numbers))
 
     def _spec(self, test: ast.Test) -> FieldSpec:
         spec = FIELDS.get(test.field)

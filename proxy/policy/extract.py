@@ -31,8 +31,8 @@ def reader(field: str, arg: str | None) -> Read:
     """The memoised read of a field, one for all tests of it. Raises KeyError outside FIELDS."""
     named = messages.WITH_ARG.get(field)
     read = named(arg or "") if named is not None else _PLAIN[field]
-    if field == "tag":
-        return read  # changes while rules are evaluated
+    if field == "tag":  # changes while rules are evaluated
+        return lambda scope: None if field in scope.facts.unknown else read(scope)
     written = field if arg is None else f"{field}.{arg.lower() if field != 'cookie' else arg}"
 
     def fetch(scope: Scope) -> Values:

@@ -22,11 +22,14 @@ class Kind(enum.StrEnum):
     TEXT_CI = "text_ci"  #: literal or glob, case-insensitive
     ENUM = "enum"  #: one of `values`
     TIME = "time"  #: HH:MM-HH:MM, local time, may wrap midnight
+    CONTENT = "content"  #: literal or regex found somewhere in content that streams by
+    HASH = "hash"  #: digest in hexadecimal
 
 
 _CONNECTION = frozenset(Layer)
-_HTTP = frozenset({Layer.HTTP_REQUEST, Layer.HTTP_RESPONSE})
-_RESPONSE = frozenset({Layer.HTTP_RESPONSE})
+_BODY = frozenset({Layer.HTTP_REQUEST_BODY, Layer.HTTP_RESPONSE_BODY})
+_RESPONSE = frozenset({Layer.HTTP_RESPONSE, Layer.HTTP_RESPONSE_BODY})
+_HTTP = _BODY | _RESPONSE | {Layer.HTTP_REQUEST}
 _TLS = frozenset({Layer.TLS_CLIENT_HELLO})
 _DETECTED = _HTTP | _TLS | {Layer.STREAM, Layer.STREAM_DISCARD, Layer.ENDPOINT_CLOSURE}
 _AFTER_HELLO = _TLS | {Layer.STREAM, Layer.STREAM_DISCARD, Layer.ENDPOINT_CLOSURE}
@@ -95,4 +98,7 @@ FIELDS: dict[str, FieldSpec] = {
     ),
     "content_length": FieldSpec(Kind.NUMBER, _HTTP, "declared length; absent if not declared"),
     "status": FieldSpec(Kind.NUMBER, _RESPONSE, "status code"),
+    "body": FieldSpec(Kind.CONTENT, _BODY, "what the decoded content holds"),
+    "body.size": FieldSpec(Kind.NUMBER, _BODY, "length of the decoded content in bytes"),
+    "body.sha256": FieldSpec(Kind.HASH, _BODY, "SHA-256 of the decoded content"),
 }

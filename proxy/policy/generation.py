@@ -17,24 +17,24 @@ from proxy.policy.arbitration import Action, Outcome, arbitrate
 from proxy.policy.ast import OnReload
 from proxy.policy.facts import Facts
 from proxy.policy.globs import Matcher
-from proxy.policy.index import Candidates
+from proxy.policy.layer_rules import LayerRules
 from proxy.policy.rules import CompiledRule
 from proxy.policy.ruling import BodyWatch, PlannedEdit, RuleVerdict, Ruling
 from proxy.policy.scope import Scope
 from proxy.records import Decided
 
+__all__ = [
+    "ARBITRATED",
+    "PERMITS",
+    "Generation",
+    "LayerRules",
+    "decide_by_sublayers",
+    "decide_in_order",
+]
+
 #: What holds where no rule applies.
 PERMITS = {layer: Ruling(layer=layer, verdict=RuleVerdict.PERMIT) for layer in Layer}
 ARBITRATED = frozenset({Layer.CONNECT_REDIRECT, Layer.AUTH_CONNECT})
-
-
-@dataclass(frozen=True, slots=True)
-class LayerRules:
-    """The rules of one layer in the order of evaluation, and how to find those that matter."""
-
-    rules: tuple[CompiledRule, ...]
-    candidates: Candidates
-    fields: frozenset[str]  #: fields that any of them tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,19 @@ class Generation:
         return known.default if known is not None else "refuse"
 
     def watch(self, layer: Layer, facts: Facts) -> BodyWatch | None:
-        return None
+        rules = self.layers.get(layer)
+        return rules.watch(facts) if rules is not None else None
 
     def may_touch_response_body(self, facts: Facts) -> bool:
-        return False
+        of_head = self.layers.get(Layer.HTTP_RESPONSE)
+        if of_head is not None and of_head.may_touch(facts):
+            return True
+        of_body = self.layers.get(Layer.HTTP_RESPONSE_BODY)
+        return of_body is not None and of_body.may_apply(facts)
 
     def may_inject_banner(self, facts: Facts) -> bool:
-        return self.wants_banner
+        rules = self.layers.get(Layer.HTTP_RESPONSE)
+        return rules is not None and rules.may_inject(facts)
 
     def decide(self, layer: Layer, facts: Facts) -> Ruling:
         rules = self.layers.get(layer)

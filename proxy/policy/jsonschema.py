@@ -167,6 +167,8 @@ _LITERALS: dict[Kind, Json] = {
     Kind.TEXT: {"type": _SCALARS, "examples": ["/admin*"]},
     Kind.TEXT_CI: {"type": _SCALARS, "examples": ["text/*"]},
     Kind.TIME: {"type": "string", "examples": ["22:00-06:00"]},
+    Kind.CONTENT: {"type": _SCALARS, "minLength": 1, "examples": ["BEGIN RSA PRIVATE KEY"]},
+    Kind.HASH: {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"},
 }
 
 

@@ -14,20 +14,22 @@ from proxy.policy.paths import path_readings, query_readings, url_readings
 from proxy.policy.scope import Read, Scope, Values
 
 _MAX_DIGITS = 18
-_MESSAGE = frozenset({Layer.HTTP_REQUEST, Layer.HTTP_RESPONSE})
+_OF_REQUEST = frozenset({Layer.HTTP_REQUEST, Layer.HTTP_REQUEST_BODY})
+_OF_RESPONSE = frozenset({Layer.HTTP_RESPONSE, Layer.HTTP_RESPONSE_BODY})
 
 
 def _message(scope: Scope) -> Head | None:
     """The message that the layer is about."""
     facts = scope.facts
-    return facts.request if scope.layer is Layer.HTTP_REQUEST else facts.response
+    return facts.request if scope.layer in _OF_REQUEST else facts.response
 
 
 def _direction(scope: Scope) -> Values:
     direction = scope.facts.direction
-    if direction is None and scope.layer in _MESSAGE:
-        request = scope.layer is Layer.HTTP_REQUEST
-        direction = Direction.OUTBOUND if request else Direction.INBOUND
+    if direction is None and scope.layer in _OF_REQUEST:
+        direction = Direction.OUTBOUND
+    elif direction is None and scope.layer in _OF_RESPONSE:
+        direction = Direction.INBOUND
     return (direction.label,) if direction is not None else ()
 
 
@@ -149,6 +151,27 @@ def _status(scope: Scope) -> Values:
     return (response.status,) if response is not None else ()
 
 
+# --- content, in words: conditions ask it by `proxy.policy.match_body` ----------------------
+
+
+def _body(scope: Scope) -> Values:
+    """What was found, as the policy writes it."""
+    body = scope.facts.body
+    if body is None or not (body.complete or body.matched):
+        return None
+    return tuple(f"pattern {number}" for number in sorted(body.matched))
+
+
+def _body_size(scope: Scope) -> Values:
+    body = scope.facts.body
+    return (body.size,) if body is not None and body.complete else None
+
+
+def _body_sha256(scope: Scope) -> Values:
+    body = scope.facts.body
+    return (body.sha256,) if body is not None and body.sha256 is not None else None
+
+
 PLAIN: dict[str, Read] = {
     "direction": _direction,
     "host": _host,
@@ -160,6 +183,9 @@ PLAIN: dict[str, Read] = {
     "content_type.sniffed": _sniffed,
     "content_length": _content_length,
     "status": _status,
+    "body": _body,
+    "body.size": _body_size,
+    "body.sha256": _body_sha256,
 }
 WITH_ARG: dict[str, Callable[[str], Read]] = {
     "header": _header,

@@ -10,7 +10,7 @@ from proxy.policy import ast
 from proxy.policy.ast import ListType, Op
 from proxy.policy.document import scalar_of
 from proxy.policy.fields import FieldSpec, Kind
-from proxy.policy.patterns import read_pattern
+from proxy.policy.patterns import read_pattern, read_stream_pattern
 from proxy.policy.positions import Complaints
 from proxy.policy.scalars import kind_of, shortened
 from proxy.policy.suggest import hint, one_of
@@ -23,6 +23,7 @@ LISTS_OF: dict[Kind, tuple[ListType, ...]] = {
     Kind.DOMAIN: (ListType.DOMAIN, ListType.STRING),
     Kind.TEXT: _TEXT_LISTS,
     Kind.TEXT_CI: _TEXT_LISTS,
+    Kind.HASH: (ListType.HASH,),
 }
 _TEXTUAL = (Op.IS, Op.IN, Op.REGEX, Op.EXISTS)
 #: Which operators a kind of field has.
@@ -34,6 +35,8 @@ OPERATORS: dict[Kind, tuple[Op, ...]] = {
     Kind.TEXT_CI: _TEXTUAL,
     Kind.ENUM: (Op.IS, Op.EXISTS),
     Kind.TIME: (Op.IS,),
+    Kind.CONTENT: (Op.IS, Op.REGEX),
+    Kind.HASH: (Op.IS, Op.IN),
 }
 
 
@@ -83,7 +86,9 @@ class Operands:
                 case Op.IN:
                     return ast.Compare(op, self._list(field, spec, node.value))
                 case Op.REGEX:
-                    return ast.Compare(op, read_pattern(node.value))
+                    in_content = spec.kind is Kind.CONTENT
+                    read = read_stream_pattern if in_content else read_pattern
+                    return ast.Compare(op, read(node.value))
                 case Op.EXISTS:
                     return ast.Compare(op, _truth(node))
                 case _:

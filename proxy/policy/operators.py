@@ -22,12 +22,13 @@ Check = Callable[[Any], bool]
 
 _ORDER = {Op.GT: operator.gt, Op.GE: operator.ge, Op.LT: operator.lt, Op.LE: operator.le}
 _TEXTS = frozenset({Kind.TEXT, Kind.TEXT_CI, Kind.DOMAIN, Kind.ENUM})
-_FOLDED = frozenset({Kind.TEXT_CI, Kind.DOMAIN, Kind.ENUM})
+_FOLDED = frozenset({Kind.TEXT_CI, Kind.DOMAIN, Kind.ENUM, Kind.HASH})
 _LISTS: dict[Kind, frozenset[ast.ListType]] = {
     Kind.IP: frozenset({ast.ListType.CIDR}),
     Kind.DOMAIN: frozenset({ast.ListType.DOMAIN, ast.ListType.STRING}),
     Kind.TEXT: frozenset({ast.ListType.STRING, ast.ListType.HASH}),
     Kind.TEXT_CI: frozenset({ast.ListType.STRING, ast.ListType.HASH}),
+    Kind.HASH: frozenset({ast.ListType.HASH}),
 }
 _FEW = 8  #: up to this many suffixes one endswith() is quicker than a set
 
@@ -81,6 +82,10 @@ def _is(values: tuple[Any, ...], kind: Kind) -> Check:
             return compile_globs(octets(str(value)) for value in values)
         case Kind.TEXT_CI | Kind.ENUM:
             return compile_globs(fold(str(value)) for value in values)
+        case Kind.HASH:
+            return frozenset(fold(str(value)) for value in values).__contains__
+        case Kind.CONTENT:
+            raise ValueError("content is searched, not compared")
 
 
 def _is_domain(patterns: list[str]) -> Check:

@@ -6,6 +6,7 @@ import re
 
 import re2
 
+from proxy.patterns import PatternError, regex
 from proxy.policy.regex import compile_regex
 from proxy.policy.scalars import shortened
 from proxy.policy.values import Unfit
@@ -24,6 +25,16 @@ def read_pattern(pattern: str) -> str:
         compile_regex(pattern)
     except ValueError as error:
         raise _unfit(pattern, str(error)) from None
+    return pattern
+
+
+def read_stream_pattern(pattern: str) -> str:
+    """An RE2 pattern that can be searched for in a stream. Raises Unfit."""
+    read_pattern(pattern)
+    try:
+        regex(pattern)
+    except PatternError as error:
+        raise Unfit(str(error), error.hint) from None
     return pattern
 
 

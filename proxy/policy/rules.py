@@ -12,6 +12,7 @@ from proxy.model import Layer
 from proxy.policy import ast
 from proxy.policy.localmap import answers
 from proxy.policy.match import Predicate
+from proxy.policy.match_body import BODY_FIELDS
 from proxy.policy.ruling import PlannedEdit, RuleVerdict
 from proxy.policy.scope import Scope
 from proxy.records import Decided
@@ -41,9 +42,15 @@ class CompiledRule:
     tags: tuple[str, ...]
     acted: Decided
     also: Decided | None
+    asks: frozenset[str] = frozenset()  #: fields of content that it tests
 
     def applies(self, scope: Scope) -> bool:
-        """`when` and not `unless`; unknown counts as yes for a rule that denies."""
+        """Whether its condition holds; unknown counts as yes for a rule that denies."""
+        value = self.value(scope)
+        return self.denies if value is None else value
+
+    def value(self, scope: Scope) -> bool | None:
+        """`when` and not `unless`; None: unknown."""
         when, unless = self.when, self.unless
         value = True if when is None else when(scope)
         if value is False:
@@ -54,7 +61,7 @@ class CompiledRule:
                 return False
             if excepted is None:
                 value = None
-        return self.denies if value is None else True
+        return value if value is None else True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,20 @@ def build_rule(
         tags=tags,
         acted=_decided(rule, strongest, origin),
         also=_decided(rule, lesser, origin) if edits or tags or logs else None,
+        asks=_fields(rule.when) & BODY_FIELDS | _fields(rule.unless) & BODY_FIELDS,
     )
+
+
+def _fields(condition: ast.Condition | None) -> frozenset[str]:
+    match condition:
+        case None:
+            return frozenset()
+        case ast.Test():
+            return frozenset({condition.field})
+        case ast.Not():
+            return _fields(condition.part)
+        case ast.All() | ast.AnyOf():
+            return frozenset().union(*map(_fields, condition.parts))
 
 
 def _below(action: ast.MapLocal, when: Predicate | None) -> Predicate:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from proxy.patterns import PatternError, StreamPattern, literal, regex
+from proxy.patterns import StreamPattern, literal, regex
 from proxy.policy import fieldnames
-from proxy.policy.patterns import check_rewrite, read_pattern
+from proxy.policy.patterns import check_rewrite, read_stream_pattern
 from proxy.policy.shapes import FilePath, FolderPath, Model, choice, short
 from proxy.policy.suggest import hint
 from proxy.policy.templates import CONTENT_PLACEHOLDERS, unknown_placeholders
@@ -84,23 +84,13 @@ class InjectBannerAction(Model):
 # --- replacements --------------------------------------------------------------------------
 
 
-def _searchable(pattern: str) -> str:
-    """A regular expression that can be searched for in a stream. Raises Unfit."""
-    read_pattern(pattern)
-    try:
-        regex(pattern)
-    except PatternError as error:
-        raise Unfit(str(error), error.hint) from None
-    return pattern
-
-
 class ReplaceItem(Model):
     """One thing to be found, and what takes its place."""
 
     literal: str | None = Field(
         default=None, min_length=1, max_length=8192, description="A text, found as it is."
     )
-    regex: Annotated[str, AfterValidator(_searchable)] | None = Field(
+    regex: Annotated[str, AfterValidator(read_stream_pattern)] | None = Field(
         default=None, description="RE2 pattern whose matches have a finite maximum length."
     )
     by: str = Field(

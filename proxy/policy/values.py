@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 
+from proxy.patterns import PatternError, literal
 from proxy.policy.fields import FieldSpec, Kind
 from proxy.policy.globs import is_glob
 from proxy.policy.scalars import Scalar, kind_of
@@ -53,6 +54,10 @@ def read_value(name: str, spec: FieldSpec, value: Scalar, source: str) -> Value:
             return _time(source)
         case Kind.TEXT | Kind.TEXT_CI:
             return read_text(source)
+        case Kind.CONTENT:
+            return _content(source)
+        case Kind.HASH:
+            return _sha256(source)
 
 
 # --- numbers -------------------------------------------------------------------------------
@@ -210,7 +215,21 @@ def read_text(text: str) -> str:
     return text
 
 
+def _content(text: str) -> str:
+    """A text to be found in content, line ends and all."""
+    if not text:
+        raise Unfit("an empty text", "it would be found in everything")
+    if len(text) > MAX_TEXT:
+        raise Unfit(f"a text of {len(text)} characters", f"at most {MAX_TEXT}")
+    try:
+        literal(text)
+    except PatternError as error:
+        raise Unfit(str(error), error.hint) from None
+    return text
+
+
 _DIGESTS = {32: "MD5", 40: "SHA-1", 64: "SHA-256", 96: "SHA-384", 128: "SHA-512"}
+_SHA256 = 64
 _HEX = re.compile("[0-9a-f]+")
 
 
@@ -219,6 +238,13 @@ def read_hash(text: str) -> str:
     digest = text.lower()
     if len(digest) not in _DIGESTS or not _HEX.fullmatch(digest):
         raise Unfit(f"{kind_of(text)} is not a digest", "hexadecimal MD5, SHA-1, SHA-256 …")
+    return digest
+
+
+def _sha256(text: str) -> str:
+    digest = read_hash(text)
+    if len(digest) != _SHA256:
+        raise Unfit(f"a digest of {_DIGESTS[len(digest)]}", "SHA-256 has 64 digits")
     return digest
 
 

@@ -132,7 +132,11 @@ def test_macros_that_double_each_other_are_refused_quickly() -> None:
         ("{user_agent: x}", "(did you mean 'header.User-Agent'?)"),
         ("{domain: x.test}", "(did you mean 'host'?)"),
         ("{frobnicate: x}", "6:10: unknown condition 'frobnicate' (policies/README.md"),
-        ("{status: 200}", "6:10: status is not known at http_request (it is at http_response)"),
+        (
+            "{status: 200}",
+            "6:10: status is not known at http_request (it is at http_response or"
+            " http_response_body)",
+        ),
         ("{sni: a.test}", "sni is not known at http_request (it is at stream"),
         ("{header: x}", "6:10: header needs a name (write header.NAME)"),
         ("{'header.User Agent': x}", "did you mean 'User-Agent'?"),
