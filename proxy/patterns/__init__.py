@@ -7,6 +7,8 @@ policies (to check them) and by the filters (to search), so it stands below both
 
 from __future__ import annotations
 
-from proxy.patterns.pattern import PatternError, PatternSet, StreamPattern, literal, regex
+from proxy.patterns.errors import PatternError
+from proxy.patterns.pattern import StreamPattern, literal, regex
+from proxy.patterns.sets import Found, PatternSet
 
-__all__ = ["PatternError", "PatternSet", "StreamPattern", "literal", "regex"]
+__all__ = ["Found", "PatternError", "PatternSet", "StreamPattern", "literal", "regex"]

@@ -1,41 +1,90 @@
-"""A pattern with a finite maximum match, and sets of them compiled to be searched at once."""
+"""A pattern with a finite maximum match: checked, measured, with its live prefixes as a regex."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from proxy.patterns import engine, syntax, tree
+from proxy.patterns.errors import PatternError
+from proxy.patterns.text import variants
 
-class PatternError(ValueError):
-    """Why a regular expression cannot be used on a stream. `hint` says what could be done."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+MATCH_LIMIT = 4096  #: bytes of the longest match
+STATE_LIMIT = 16384  #: octets, once every quantifier is written out
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPattern:
-    """`source` as the policy has it; `regex` RE2 text over octets (UTF-8), the same meaning."""
+    """`source` as the policy has it; `regex` RE2 text over octets (UTF-8), the same meaning.
+
+    `plain` is `regex` without capturing groups. `live` matches the proper prefixes of what the
+    pattern matches, and the empty string: anchored at the end of the bytes that are here, it
+    finds what may still become a match. `window` is the most bytes that it can match, one
+    less than `max_bytes`; the same, where the octet behind a match decides (\\b).
+    """
 
     source: str
     regex: str
     literal: bool
     max_bytes: int
+    plain: str
+    live: str
+    window: int
+    states: int
+    groups: int = 0
+    boundary: bool = False  #: looks at the octets around a match
+    word: bytes | None = None  #: of a literal whose case counts: its octets
 
 
 def literal(text: str, *, ignore_case: bool = False) -> StreamPattern:
     """A text to be found as it is. Raises PatternError for an empty one."""
-    raise NotImplementedError
+    if not text:
+        raise PatternError("an empty text would be found everywhere")
+    if ignore_case:
+        node: tree.Node = tree.Seq(tuple(syntax.any_of(variants(char)) for char in text))
+    else:
+        node = tree.text(syntax.encoded(text))
+    word = None if ignore_case else syntax.encoded(text)
+    return _pattern(text, node, is_literal=True, word=word)
 
 
 def regex(text: str) -> StreamPattern:
-    """A regular expression whose matches are not empty and have a finite maximum length."""
-    raise NotImplementedError
+    """A regular expression whose matches are not empty and have a finite maximum length.
+
+    Raises PatternError, with a hint, for everything else (see `proxy.patterns.syntax`).
+    """
+    node = syntax.parse(text)
+    syntax.limits_of(node)
+    return _pattern(text, node, is_literal=False)
 
 
-class PatternSet:
-    """Several patterns, numbered in their order, searched together."""
+def _pattern(
+    source: str, node: tree.Node, *, is_literal: bool, word: bytes | None = None
+) -> StreamPattern:
+    size = tree.measure(node)
+    _check(size)
+    live = tree.live_prefix(node) or tree.EMPTY
+    pattern = StreamPattern(
+        source=source,
+        regex=tree.render(node, capture=True),
+        literal=is_literal,
+        max_bytes=size.longest,
+        plain=tree.render(node, capture=False),
+        live=tree.render(live, capture=False),
+        window=size.longest if size.boundary else size.longest - 1,
+        states=size.states,
+        groups=size.groups,
+        boundary=size.boundary,
+        word=word,
+    )
+    engine.compiled(pattern.regex, pattern.states)
+    return pattern
 
-    def __init__(self, patterns: Sequence[StreamPattern]) -> None:
-        self.patterns = tuple(patterns)
+
+def _check(size: tree.Size) -> None:
+    if size.shortest == 0:
+        raise PatternError("it matches the empty text", "something must be there in any case")
+    if size.longest > MATCH_LIMIT:
+        hint = "lower the upper bounds: what is held back of a stream is bounded"
+        raise PatternError(f"a match may have {size.longest} bytes, more than {MATCH_LIMIT}", hint)
+    if size.states > STATE_LIMIT:
+        raise PatternError("it is too big: too many choices", "lower the upper bounds")
