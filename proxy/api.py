@@ -1,13 +1,24 @@
-"""What the author of a callout imports: three kinds of callouts and how they are registered.
+"""What the author of a callout imports: three kinds of callouts and what they answer.
 
 - A *stream callout* sees raw bytes of both directions as one stage of the waterfall
   (`StreamCallout`, the twin of a callout at FWPM_LAYER_STREAM). One object per flow.
 - An *HTTP callout* sees messages: heads, and bodies whole or in pieces. One object per flow.
 - A *connection callout* is asked before a flow's destination is dialled. One object for all.
 
-Each is registered in the settings (`[[callouts]]`) with its mode: `inline` (plain functions, in
-the flow's own call) or `out_of_band` (coroutine functions, asked with a time-out while the flow
-waits). `proxy.testing` proves that a callout keeps the contract.
+Each is registered in the settings (`[[callouts]]`) by the name of its factory, a class or a
+function, which is called with the table `options` of its registration:
+
+    def make(flow: FlowHandle, options: Mapping[str, Any]) -> StreamCallout: ...
+    def make(flow: FlowInfo, options: Mapping[str, Any]) -> HttpCallout: ...
+    def make(options: Mapping[str, Any]) -> ConnectionCallout: ...
+
+At the start of the service each factory is called once on trial, with a flow that leads
+nowhere, so that a mistake is told before there is traffic: raise ValueError for wrong options.
+
+Modes: `inline` callouts have plain methods, called in the flow's own turn: they must be quick.
+The methods of `out_of_band` ones are coroutines, run in a task of the flow with a time-out
+while the bytes in question wait; the task is cancelled when the flow ends. `proxy.testing`
+proves that a callout keeps the contract.
 """
 
 from __future__ import annotations
@@ -17,27 +28,88 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.contract import FlowHandle, StreamCallout
+from proxy.contract import (
+    PERMIT_FIN,
+    AllowConnection,
+    Block,
+    Defer,
+    DropConnection,
+    FlowHandle,
+    How,
+    NeedMoreData,
+    Permit,
+    Replace,
+    Signal,
+    StreamCallout,
+    StreamData,
+    Verdict,
+)
 from proxy.heads import Field, RequestHead, ResponseHead
-from proxy.model import FlowInfo
+from proxy.model import Direction, FlowInfo
 
 __all__ = [
+    "PERMIT_FIN",
+    "AllowConnection",
+    "AsyncStreamCallout",
+    "Block",
     "BlockMessage",
     "ConnectionCallout",
+    "Defer",
+    "Direction",
+    "DropConnection",
     "Field",
     "FlowHandle",
     "FlowInfo",
     "Forward",
+    "How",
     "HttpAnswer",
     "HttpCallout",
     "Interest",
     "Message",
+    "NeedMoreData",
+    "Permit",
     "Refuse",
+    "Replace",
     "RequestHead",
     "RespondWith",
     "ResponseHead",
+    "Signal",
+    "StreamBase",
     "StreamCallout",
+    "StreamData",
+    "Verdict",
 ]
+
+
+class StreamBase:
+    """What most stream callouts do about signals and the end of the flow: nothing."""
+
+    def signal(self, signal: Signal) -> bool:
+        """False: not mine."""
+        return False
+
+    def closed(self, reason: str) -> None:
+        """The flow has ended."""
+
+
+class AsyncStreamCallout(Protocol):
+    """A stream callout registered `out_of_band`: as `StreamCallout`, but classify() waits.
+
+    It is asked about one indication of a direction at a time; `data.data` stays valid. Any
+    verdict but Defer. It has no use of its FlowHandle while it waits: that is for signal().
+    A callout that rather calls `FlowHandle.ask` itself has a plain classify() and answers
+    Defer until the Answer comes as a signal; any function without arguments that returns an
+    awaitable is a question.
+    """
+
+    async def classify(self, data: StreamData) -> Verdict:
+        """Judge the leading bytes of one direction."""
+
+    def signal(self, signal: Signal) -> bool:
+        """As in StreamCallout; its own answers are not shown."""
+
+    def closed(self, reason: str) -> None:
+        """The flow has ended, an open question is cancelled."""
 
 
 class Interest(enum.Flag):
@@ -122,5 +194,5 @@ class Refuse:
 class ConnectionCallout(Protocol):
     """Asked once per flow and destination, after policy permitted it and before the dial."""
 
-    def authorise(self, flow: FlowInfo) -> Refuse | None | Awaitable[Refuse | None]:
+    def authorise(self, flow: FlowInfo) -> Refuse | Awaitable[Refuse | None] | None:
         """None: go on."""

@@ -17,6 +17,23 @@ from typing import Any, Protocol
 from proxy.model import Direction, Endpoint, FlowInfo
 from proxy.records import Record
 
+# --- registration --------------------------------------------------------------------------
+
+
+class Kind(enum.StrEnum):
+    """FWP_ACTION_CALLOUT_TERMINATING or FWP_ACTION_CALLOUT_INSPECTION of a filter."""
+
+    TERMINATING = "terminating"  #: its verdicts are carried out
+    INSPECTION = "inspection"  #: it sees a copy of what passes and cannot change the stream
+
+
+class Mode(enum.StrEnum):
+    """How a callout comes to its verdicts."""
+
+    INLINE = "inline"  #: in classify() itself
+    OUT_OF_BAND = "out_of_band"  #: it may `ask` and wait for the Answer
+
+
 # --- indications ---------------------------------------------------------------------------
 
 
@@ -77,7 +94,10 @@ class Overload:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an out-of-band question came to. `error` is set when it failed or timed out."""
+    """What an out-of-band question came to. `error` is set when it failed or timed out.
+
+    When it failed, `value` is the exception.
+    """
 
     ask_id: int
     value: Any = None

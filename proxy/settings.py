@@ -35,6 +35,7 @@ from proxy.redirect.options import (
     RedirectOptions,
     Unredirected,
 )
+from proxy.settings_callouts import CalloutSection
 from proxy.settings_sources import CONFIG_VARIABLE, Sources
 from proxy.units import to_bytes, to_seconds
 
@@ -180,6 +181,16 @@ class Settings(_Section):
     limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]
     times: TimesSection = TimesSection()  # type: ignore[valid-type]
     exceptions: ExceptionsSection = ExceptionsSection()  # type: ignore[valid-type]
+    callouts: tuple[CalloutSection, ...] = ()
+
+    @field_validator("callouts")
+    @classmethod
+    def _names_differ(cls, value: tuple[CalloutSection, ...]) -> tuple[CalloutSection, ...]:
+        names = [callout.name for callout in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"there are two called {name!r}")
+        return value
 
     def listen_endpoint(self) -> Endpoint:
         return Endpoint.parse(self.listen)
@@ -251,6 +262,8 @@ def load_settings(
     for key, value in (flags or {}).items():
         sources.put(key, value, (flag_names or {}).get(key, "--set"))
     settings = sources.validate(Settings)
+    for number, callout in enumerate(settings.callouts):
+        callout.stand(sources.problem(f"callouts.{number}", ""))
     if serving:
         _check_together(settings, sources)
     return settings

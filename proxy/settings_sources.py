@@ -26,6 +26,7 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"  #: path of the settings file, where no flag
 # kubernetes.io/docs/concepts/services-networking/service (environment variables).
 _SERVICE_LINK = re.compile(r"SLUICEGATE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 _SECRET = {"admin.token"}
+_HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.-]+)\s*\]")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -40,6 +41,7 @@ class Sources:
         self._text = _read(path) if path is not None else ""
         self._values: dict[str, Any] = _parse(path, self._text) if path is not None else {}
         self._origin: dict[str, str] = {}
+        self._refused: list[Problem] = []
         for name in sorted(environment):
             if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
                 continue
@@ -51,6 +53,10 @@ class Sources:
         """Set `section.key`; `origin` is the name to complain about."""
         into = self._values
         *sections, last = key.split(".")
+        if _is_array(self._model, key.partition(".")[0]):
+            message = f"{key}: an array of tables is written in the settings file only"
+            self._refused.append(Problem(origin, 0, 0, message, f"[[{key.partition('.')[0]}]]"))
+            return
         for section in sections:
             inner = into.get(section)
             if not isinstance(inner, dict):
@@ -62,14 +68,21 @@ class Sources:
 
     def validate(self, model: type[_Model]) -> _Model:
         """Raises SettingsError with every problem."""
+        problems = list(self._refused)
         try:
-            return model.model_validate(self._values)
+            validated = model.model_validate(self._values)
         except ValidationError as error:
-            raise SettingsError([self._complaint(item) for item in error.errors()]) from None
+            problems += [self._complaint(item) for item in error.errors()]
+        if problems:
+            raise SettingsError(problems) from None
+        return validated
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
-        """A complaint about a key, at its place in the file or with its variable's name."""
-        text = f"{key}: {message}"
+        """A complaint about a key, at its place in the file or with its variable's name.
+
+        The number of a table in an array of tables is a part of the key: `callouts.0.name`.
+        """
+        text = f"{_without_numbers(key)}: {message}"
         for set_key, name in self._origin.items():
             if set_key == key or set_key.startswith(f"{key}."):  # or a whole section that is not
                 return Problem(name, 0, 0, text, hint)
@@ -81,14 +94,24 @@ class Sources:
         location = [str(part) for part in item["loc"] if not isinstance(part, int)]
         key = ".".join(location)
         if item["type"] == "extra_forbidden":
-            return self.problem(key, "there is no such setting", self._nearest(location))
+            message = "there is no such setting"
+            return self.problem(self._numbered(item["loc"]), message, self._nearest(location))
         if item["type"] in ("model_type", "model_attributes_type"):
-            return self.problem(key, f"this is a section; write [{key}] and its keys below it")
+            header = f"[[{key}]]" if _is_array(self._model, key) else f"[{key}]"
+            return self.problem(key, f"this is a section; write {header} and its keys below it")
         message = item["msg"].removeprefix("Value error, ")
         found = repr(item["input"])
-        if key not in _SECRET and found not in message:
+        numbered = self._numbered(item["loc"])
+        whole = numbered.count(".") < 2 and _is_array(self._model, location[0])  # a whole table
+        if key not in _SECRET and not whole and found not in message:
             message += f" (found {found})"
-        return self.problem(key, message)
+        return self.problem(numbered, message)
+
+    def _numbered(self, location: tuple[int | str, ...]) -> str:
+        """The key with the number of its table, where it stands in an array of tables."""
+        numbers = 2 if _is_array(self._model, str(location[0])) else 0
+        kept = (part for n, part in enumerate(location) if n < numbers or isinstance(part, str))
+        return ".".join(map(str, kept))
 
     def _nearest(self, location: list[str]) -> str:
         """The best guess at what was meant, in its own section or in another."""
@@ -132,9 +155,23 @@ def _listed(text: str) -> Any:
 
 
 def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model of a section, or of the tables of an array."""
     found = model.model_fields.get(name)
     kind = found.annotation if found is not None else None
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _is_array(model: type[BaseModel], name: str) -> bool:
+    """Whether a setting is an array of tables."""
+    found = model.model_fields.get(name)
+    is_list = found is not None and get_origin(found.annotation) is tuple
+    return is_list and _section(model, name) is not None
+
+
+def _without_numbers(key: str) -> str:
+    return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
 def _names(model: type[BaseModel], sections: list[str]) -> list[str]:
@@ -160,15 +197,32 @@ def _annotation(model: type[BaseModel], key: str) -> Any:
 
 
 def _place(text: str, location: list[str]) -> tuple[int, int]:
-    """Line and column of a key or section in TOML text; (0, 0) where it cannot be told."""
+    """Line and column of a key or section in TOML text; (0, 0) where it cannot be told.
+
+    A key that is missing in a table of an array is placed at the table's header.
+    """
     section: list[str] = []
+    tables: dict[str, int] = {}  # of every array of tables, the number of the latest
+    header_place = (0, 0)
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]", line):
-            section = header[1].split(".")
-            if section == location:
-                return number, header.start(1) + 1
+        if header := _HEADER.match(line):
+            section = _opened(header, tables)
+            place = number, header.start(2) + 1
+            array = section[0] in tables
+            if section == location or (array and location == section[:1]):
+                return place
+            if array and section == location[:2]:
+                header_place = place
         elif found := re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line):
             key = [*section, *found[1].split(".")]
             if key == location[: len(key)]:  # shorter: an inline table
                 return number, found.start(1) + 1
-    return 0, 0
+    return header_place
+
+
+def _opened(header: re.Match[str], tables: dict[str, int]) -> list[str]:
+    """The section that a header opens, with the table's number in an array; counts it."""
+    if header[1] == "[[":
+        tables[header[2]] = tables.get(header[2], -1) + 1
+    first, *rest = header[2].split(".")
+    return [first, str(tables[first]), *rest] if first in tables else [first, *rest]

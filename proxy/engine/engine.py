@@ -30,7 +30,8 @@ recorded; offsets go on counting.
 Questions. While a question asked in classify() is open that direction waits; Defer then means
 "no verdict yet". Up to 64 KiB are held, then the source is paused; at `stage_buffer` it is a
 `buffer_limit` exception. The Answer is a signal; then classify() is called again. An answer
-with an error that signal() does not claim is a `callout_overrun` exception of that stage.
+with an error that signal() does not claim is an exception of that stage: `callout_exception`
+when the question failed (its value is an Exception), else `callout_overrun`.
 
 Exceptions. `closed`: End(RESET). `open`: what the stage holds passes and it is transparent
 from there on. A verdict that came too late still counts with `open`. Records of a failed call
@@ -208,7 +209,9 @@ class Engine:
             self._fall.pause_changed = True
         claimed = signal(self._fall, stage, answer, lane)
         if answer.error is not None and not claimed and not self._sink.ended:
-            self._fall.fail(stage, CalloutFailed(Cause.CALLOUT_OVERRUN, answer.error))
+            failed = isinstance(answer.value, Exception)
+            cause = Cause.CALLOUT_EXCEPTION if failed else Cause.CALLOUT_OVERRUN
+            self._fall.fail(stage, CalloutFailed(cause, answer.error))
         if lane is not None:
             self._fall.pump(stage, lane)
 

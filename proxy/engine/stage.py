@@ -38,6 +38,7 @@ class Stage:
         "inspection",
         "lanes",
         "name",
+        "on_error",
         "overrun",
         "transparent",
     )
@@ -53,6 +54,7 @@ class Stage:
     ) -> None:
         self.index = index
         self.name = registration.name
+        self.on_error = registration.on_error
         self.inspection = registration.kind is Kind.INSPECTION
         self.handle = handle
         self.callout: StreamCallout | None = None

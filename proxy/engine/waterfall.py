@@ -19,6 +19,8 @@ from proxy.limits import Cause, ExceptionPolicies, OnException
 from proxy.model import Direction
 from proxy.records import ExceptionApplied
 
+_OWN_FAULTS = (Cause.CALLOUT_EXCEPTION, Cause.CALLOUT_OVERRUN)
+
 
 class Waterfall:
     """Serves one indication at a time; the engine sets `now`, `indication` and `fed`."""
@@ -130,7 +132,7 @@ class Waterfall:
 
     def fail(self, stage: Stage, failure: CalloutFailed) -> None:
         """Apply the exception table to this flow: end it, or go on without the stage."""
-        action = self._exceptions.action(failure.cause)
+        action = self._action(stage, failure.cause)
         carry_out_wishes(self, stage, stage.handle.take_emits(), None)
         self.sink.emit(ExceptionApplied(failure.cause, action, stage.name, failure.detail))
         if action is OnException.CLOSED:
@@ -138,13 +140,19 @@ class Waterfall:
         else:
             self.open_up(stage, "exception_open")
 
+    def _action(self, stage: Stage, cause: Cause) -> OnException:
+        """The table's row, unless the callout was registered with a policy for its own faults."""
+        if stage.on_error is not None and cause in _OWN_FAULTS:
+            return stage.on_error
+        return self._exceptions.action(cause)
+
     def late(self, stage: Stage) -> CalloutFailed | None:
         """An overrun: `closed` is applied at once, `open` is due after the verdict."""
         if not stage.overrun:
             return None
         failure = CalloutFailed(Cause.CALLOUT_OVERRUN, f"a call took {stage.overrun:.3f} s")
         stage.overrun = 0.0
-        if self._exceptions.action(failure.cause) is OnException.OPEN:
+        if self._action(stage, failure.cause) is OnException.OPEN:
             return failure
         self.fail(stage, failure)
         return None

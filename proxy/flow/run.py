@@ -6,6 +6,7 @@ identify -> guard -> authorise -> dial -> (bytes, by callbacks) -> end -> accoun
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from proxy.account.ledger import FlowOutcome
 from proxy.contract import DialFailure, How
 from proxy.errors import BadPreamble, NotRedirected, RedirectError
 from proxy.flow.authorise import authorise, judge
+from proxy.flow.consult import Consultation
 from proxy.flow.dial import DialError, dial, keep_alive, resolve
 from proxy.flow.services import Services
 from proxy.flow.shell import FlowShell
@@ -111,15 +113,20 @@ class _Plan:
     failure: DialFailure = DialFailure.DENIED
     detail: str = ""
     how: How = How.RESET
+    outcome: FlowOutcome = FlowOutcome.BLOCKED
 
 
 async def _live(shell: FlowShell, leftover: bytes) -> None:
     """Authorise, then serve: dial when asked to, sleep otherwise, until the flow is over."""
     redirect = shell.info.redirect
+    if shell.services.connections:  # they may take their time
+        shell.client.watch_hangup(lambda error: _client_gone(shell, error))
     plan = await _plan(shell, redirect.original_dst)
+    if shell.outcome is not None:
+        return
     told = redirect.explicit or redirect.preamble is not None  # it speaks to a proxy
     if not plan.addresses and not told:
-        shell.end(plan.how, FlowOutcome.BLOCKED, plan.detail)
+        shell.end(plan.how, plan.outcome, plan.detail)
         return
     await shell.client.attach(shell.services.loop)
     if leftover:
@@ -134,6 +141,11 @@ async def _live(shell: FlowShell, leftover: bytes) -> None:
         await _follow(shell, await _plan(shell, wanted))
 
 
+def _client_gone(shell: FlowShell, error: int) -> None:
+    """The client has reset its connection before any of its bytes was looked at."""
+    shell.end(How.RESET, FlowOutcome.RESET, os.strerror(error) if error else "client gone")
+
+
 async def _plan(shell: FlowShell, wanted: Endpoint) -> _Plan:
     """Resolve, guard and authorise a destination: every address is judged by itself."""
     services, info = shell.services, shell.info
@@ -143,6 +155,7 @@ async def _plan(shell: FlowShell, wanted: Endpoint) -> _Plan:
         return _Plan(failure=error.failure, detail=error.detail)
     name = None if wanted.ip is not None else wanted.host
     policy, allowed, refusal = services.policies(), [], _Plan()
+    consultation = Consultation(shell.info, shell.account, services, policy.number)
     for endpoint in found:
         info.redirect = replace(info.redirect, original_dst=endpoint, dst_name=name)
         problem = services.guard.check(endpoint)
@@ -151,9 +164,26 @@ async def _plan(shell: FlowShell, wanted: Endpoint) -> _Plan:
             refusal = _Plan(detail=problem)
         elif ruling is not None:
             refusal = _Plan(detail=f"blocked by {ruling.rule}", how=_how(ruling))
+        elif why := await _consult(shell, consultation):
+            refusal = _Plan(detail=why)
+            if consultation.failed:
+                return replace(refusal, outcome=FlowOutcome.REFUSED)
         else:
             allowed.append(endpoint)
     return replace(refusal, addresses=tuple(allowed))
+
+
+async def _consult(shell: FlowShell, consultation: Consultation) -> str:
+    """What the connection callouts say, unless the flow ends meanwhile."""
+    shell.connecting = asyncio.current_task()
+    try:
+        return await consultation.refusal()
+    except asyncio.CancelledError:
+        if shell.outcome is None or _uncancel() > 0:
+            raise
+        return "the flow has ended"
+    finally:
+        shell.connecting = None
 
 
 def _how(ruling: Ruling) -> How:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxy.account.ledger import Accounts
+from proxy.callouts.registration import ConnectionRegistration
 from proxy.engine.budget import Budget
 from proxy.engine.registration import Registration
 from proxy.flow.hangup import HangupWatch
@@ -41,5 +42,6 @@ class Services:
     budget: Budget
     wall: Callable[[], float]
     watch: HangupWatch | None
+    connections: Sequence[ConnectionRegistration] = ()  #: asked before every dial
     flows: set[FlowShell] = field(default_factory=set)
     dialled: set[tuple[Endpoint, Endpoint]] = field(default_factory=set)

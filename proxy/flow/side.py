@@ -16,6 +16,7 @@ import enum
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from proxy.flow.hangup import HangupWatch
@@ -61,8 +62,14 @@ class Side(asyncio.Protocol):
         self._holds = Hold(0)
         self._transport: asyncio.Transport | None = None
 
+    def watch_hangup(self, gone: Callable[[int], None]) -> None:
+        """Before it is attached: be told of a RST, with its errno, where the system can."""
+        if self._watch is not None:
+            self._watch.add(self._sock.fileno(), gone)
+
     async def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the connected socket to the loop; bytes may arrive before this returns."""
+        self._unwatch()
         await loop.connect_accepted_socket(lambda: self, self._sock)
 
     # --- what the loop calls

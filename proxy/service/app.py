@@ -16,7 +16,8 @@ from proxy.account.sinks import open_sink
 from proxy.contract import Drain, How
 from proxy.engine.budget import Budget
 from proxy.engine.stages import protocol_stage
-from proxy.errors import SluicegateError
+from proxy.errors import SettingsError, SluicegateError
+from proxy.flow.consult import rule_of
 from proxy.flow.hangup import HangupWatch
 from proxy.flow.services import Services
 from proxy.model import Endpoint
@@ -24,6 +25,7 @@ from proxy.policy.store import PolicyStore, ReloadResult
 from proxy.redirect.guards import SelfGuard
 from proxy.redirect.registry import make_provider
 from proxy.service.admin import AdminServer
+from proxy.service.callouts import load_callouts
 from proxy.service.intake import Intake
 from proxy.service.listener import open_listeners
 from proxy.service.loops import loop_factory
@@ -36,10 +38,15 @@ _SWEEP_SECONDS = 1.0
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. Exit code 0, or 3 when it cannot start."""
+    """Serve until SIGTERM or SIGINT. Exit code 0, or 3 when it cannot start.
+
+    Raises SettingsError when a callout that the settings name is not usable.
+    """
     try:
         with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as runner:
             runner.run(_serve(settings))
+    except SettingsError:
+        raise
     except SluicegateError as error:
         print(f"sluicegate: cannot start: {error}", file=sys.stderr)
         return 3
@@ -66,7 +73,9 @@ class Service:
         self.stopping = asyncio.Event()
         self._loop = loop
         self._started = time.time()
+        self._callouts = load_callouts(settings.callouts)
         self._counters = Counters()
+        self._counters.set_rules(map(rule_of, self._callouts.names))
         self._sink = open_sink(settings.events.path, self._counters)
         self._accounts = Accounts(
             self._counters, self._sink, wall=time.time, queries=settings.events.log_query
@@ -173,12 +182,14 @@ class Service:
 
     def _make_services(self) -> Services:
         config = self.settings.stream_config()
+        protocol = protocol_stage(config, self._current_policy, time.time)
         return Services(
             loop=self._loop,
             provider=self._provider,
             guard=SelfGuard([*self.listening, self._admin.endpoint]),
             policies=self._current_policy,
-            registrations=(protocol_stage(config, self._current_policy, time.time),),
+            registrations=(protocol, *self._callouts.streams),
+            connections=self._callouts.connections,
             accounts=self._accounts,
             config=config,
             times=self.settings.flow_times(),

@@ -31,7 +31,7 @@ class Step:
     inbound: bytes
     finished: tuple[bool, bool]
     timers: tuple[tuple[tuple[int, str], float], ...]
-    requests: tuple[object, ...]  #: Dial and End, and of each Ask (id, time-out), in order
+    requests: tuple[fx.Effect, ...]  #: Dial, End, and Ask with plain data, in order
     paused: tuple[bool, bool]
 
 
@@ -80,7 +80,7 @@ class Run:
         self._finished = [False, False]
         self._paused = [False, False]
         self._timers: dict[tuple[int, str], float] = {}
-        self._requests: list[object] = []
+        self._requests: list[fx.Effect] = []
         self._unanswered: list[fx.Ask] = []
 
     def feed(self, item: Item) -> None:
@@ -150,9 +150,8 @@ class Run:
                     if effect.delay is not None:
                         self._timers[effect.stage, effect.name] = self.now + effect.delay
                 case fx.Ask():
-                    # The question itself is a function, of which no two are equal.
-                    told = effect if not callable(effect.question) else (effect.id, effect.timeout)
-                    self._requests.append(told)
+                    if not callable(effect.question):  # how often real ones are put is the
+                        self._requests.append(effect)  # cut's affair; here they are plain data
                     self._unanswered.append(effect)
                 case fx.Dial():
                     self._requests.append(effect)

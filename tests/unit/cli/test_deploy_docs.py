@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -24,7 +26,9 @@ def settings_in(model: type[BaseModel], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for name, entry in model.model_fields.items():
         kind = entry.annotation
-        inner = isinstance(kind, type) and issubclass(kind, BaseModel)
+        if get_origin(kind) is tuple:
+            kind = get_args(kind)[0]  # an array; of tables, perhaps
+        inner = inspect.isclass(kind) and issubclass(kind, BaseModel)
         found |= settings_in(kind, f"{name}.") if inner else {prefix + name}
     return found
 

@@ -20,6 +20,7 @@ from proxy.model import Endpoint
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions, Unredirected
 from proxy.redirect.registry import PROVIDER_NAMES
 from proxy.settings import RedirectSection, Settings, load_settings
+from proxy.settings_callouts import CalloutSection
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "sluicegate.toml"
 LISTEN = Endpoint("127.0.0.1", 15001)
@@ -63,7 +64,18 @@ def test_the_example_names_every_setting_at_its_default() -> None:
         for section, value in data.items()
         for key in (value if isinstance(value, dict) else [""])
     }
-    assert named == keys_of(Settings)
+    assert named == keys_of(Settings) - {"callouts"}
+
+
+def test_the_example_shows_a_callout_with_every_key_at_its_default(tmp_path: Path) -> None:
+    _, mark, block = EXAMPLE.read_text(encoding="utf-8").partition("# [[callouts]]")
+    text = "\n".join(line.removeprefix("# ") for line in (mark + block).splitlines())
+    (shown,) = tomllib.loads(text)["callouts"]
+    assert set(shown) == set(CalloutSection.model_fields)
+    (callout,) = load(text, tmp_path).callouts
+    required = {"name", "type", "path", "interest", "options"}
+    for key in set(shown) - required:
+        assert getattr(callout, key) == CalloutSection.model_fields[key].default, key
 
 
 def test_sections_are_the_dataclasses_that_they_fill() -> None:
