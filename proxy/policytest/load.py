@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from yaml.nodes import Node
 
 from proxy.errors import PolicyError, Problem
-from proxy.policy.ast import Mark
+from proxy.policy.ast import Mark, Rule
 from proxy.policy.build import PolicyText, compile_all, load_all
 from proxy.policy.cases import CaseModel, CasesModel
 from proxy.policy.complain import complain
@@ -32,10 +32,11 @@ _TESTS = ("_test.yaml", "_test.yml")
 
 @dataclass(frozen=True, slots=True)
 class RuleMark:
-    """A rule in force, and where it stands."""
+    """A rule in force, and where it stands. `always`: it has no condition."""
 
     id: str
     mark: Mark
+    always: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,10 @@ class _Loader:
             loaded = load_all(texts, self._files.read, self._files.list_folder)
             generation = compile_all(loaded, number=1)
             policies = [part.policy for part in loaded if part.policy is not None]
-            rules = (RuleMark(rule.id, rule.mark) for one in policies for rule in one.rules)
-            self._built[names] = generation, tuple(rules)
+            rules = tuple(_marked(rule) for one in policies for rule in one.rules)
+            self._built[names] = generation, rules
         return self._built[names]
+
+
+def _marked(rule: Rule) -> RuleMark:
+    return RuleMark(rule.id, rule.mark, always=rule.when is None and rule.unless is None)

@@ -32,7 +32,10 @@ class Result:
 
 @dataclass(slots=True)
 class RuleCover:
-    """A rule, and whether some test shows it to act, and some to be asked and not to act."""
+    """A rule, and whether some test shows it to act, and some to be asked and not to act.
+
+    Of a rule without a condition the second is not asked.
+    """
 
     id: str
     mark: Mark
@@ -78,7 +81,7 @@ def run_suites(
     covers: dict[Mark, RuleCover] = {}
     for suite in suites:
         for rule in suite.rules:
-            covers.setdefault(rule.mark, RuleCover(rule.id, rule.mark))
+            covers.setdefault(rule.mark, RuleCover(rule.id, rule.mark, idles=rule.always))
         for case in suite.tests:
             if not _picked(options.pattern, suite, case):
                 continue
