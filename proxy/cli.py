@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,7 @@ _EPILOG = (
 #: Verbs that are modules of proxy.verbs, and what they are for.
 _MODULES = {
     "check": "Validate the policies of a directory; every error with its place.",
+    "explain": "Say which rules look at an exchange, which match, and why the others do not.",
     "test": "Run the tests that are written beside the rules of a directory.",
 }
 #: From a flag's name to the setting that it overrides.
@@ -96,9 +96,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _run_arguments(verb("run", run, "Serve in the foreground until SIGTERM."))
     for name, text in _MODULES.items():
-        if find_spec(f"proxy.verbs.{name}") is not None:
-            module = import_module(f"proxy.verbs.{name}")
-            module.add_arguments(verb(name, module.run, text))
+        module = import_module(f"proxy.verbs.{name}")
+        module.add_arguments(verb(name, module.run, text))
     verb("schema", schema, "Print the JSON Schema of the policy language.")
     sub = verb("layers", layers, "List every FWPM_LAYER_* and who serves it.")
     sub.add_argument("--served", choices=("proxy", "redirector", "none"), help="only these")
