@@ -90,9 +90,15 @@ class Live:
 
 @contextlib.asynccontextmanager
 async def live(
-    tmp_path: Path, upstream: Endpoint | None, policy: str = EMPTY, **flags: object
+    tmp_path: Path,
+    upstream: Endpoint | None,
+    policy: str = EMPTY,
+    *,
+    config: Path | None = None,
+    **flags: object,
 ) -> AsyncIterator[Live]:
-    """A running service; `flags` are settings with __ for the dot (times__idle_seconds=1)."""
+    """A running service; `flags` are settings with __ for the dot (times__idle_seconds=1),
+    over those of the file `config`."""
     policies = tmp_path / "policies"
     policies.mkdir(exist_ok=True)
     (policies / "test.yaml").write_text(policy)
@@ -109,7 +115,8 @@ async def live(
     wanted |= {key.replace("__", "."): value for key, value in flags.items()}
     before = _open_descriptors()
     tasks = asyncio.all_tasks()
-    service = Service(load_settings(environment={}, flags=wanted), asyncio.get_running_loop())
+    settings = load_settings(config, environment={}, flags=wanted)
+    service = Service(settings, asyncio.get_running_loop())
     try:
         async with asyncio.timeout(_SECONDS):  # pytest's own alarm does not get through uvloop
             await service.start()

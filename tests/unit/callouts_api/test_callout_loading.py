@@ -65,7 +65,8 @@ def complaint(tmp_path: Path, *tables: str) -> str:
 def test_each_type_is_registered_as_its_table_says(tmp_path: Path) -> None:
     found = loaded(
         tmp_path,
-        'name = "low"\ntype = "stream"\npath = "stream.py:Passing"\nweight = -5\nkind = "inspection"',
+        'name = "low"\ntype = "stream"\npath = "stream.py:Passing"\nweight = -5\n'
+        'kind = "inspection"',
         'name = "high"\ntype = "stream"\npath = "stream.py:Waiting"\nmode = "out_of_band"\n'
         'on_error = "open"',
         'name = "heads"\ntype = "http"\npath = "others.py:Heads"\nmode = "out_of_band"\n'
