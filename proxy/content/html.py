@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from proxy.content.html_tag import NAME_MAX, SPACE, TAG_NAME, Attributes, TagReader
+
 
 class Found(enum.Enum):
     TEXT = enum.auto()  #: a character of text that is not white space
@@ -48,61 +50,8 @@ class _State(enum.Enum):
     PLAINTEXT = enum.auto()
 
 
-class _In(enum.Enum):
-    """Where in a tag."""
-
-    NAME = enum.auto()
-    BEFORE = enum.auto()  # an attribute, or the tag's end
-    ATTRIBUTE = enum.auto()
-    AFTER = enum.auto()  # an attribute's name
-    BEFORE_VALUE = enum.auto()
-    DOUBLE_QUOTED = enum.auto()
-    SINGLE_QUOTED = enum.auto()
-    UNQUOTED = enum.auto()
-
-
-_SPACE = rb"\t\n\f\r "
-_SPACES = b"\t\n\f\r "
-_SLASH, _GREATER = b"/>"
-
-# 13.2.5.8 and 13.2.5.32 to 13.2.5.40: what is skipped, what the byte behind it leads to, and
-# what any other byte leads to. `>` ends the tag wherever the skipped part leaves it over.
-_TAG: dict[_In, tuple[re.Pattern[bytes], dict[int, _In], _In]] = {
-    _In.NAME: (
-        re.compile(rb"[^" + _SPACE + rb"/>]*"),
-        dict.fromkeys(_SPACES + b"/", _In.BEFORE),
-        _In.NAME,
-    ),
-    _In.BEFORE: (re.compile(rb"[" + _SPACE + rb"/]*"), {}, _In.ATTRIBUTE),
-    _In.ATTRIBUTE: (
-        re.compile(rb"[^" + _SPACE + rb"/>=]*"),
-        dict.fromkeys(_SPACES, _In.AFTER) | {_SLASH: _In.BEFORE, ord("="): _In.BEFORE_VALUE},
-        _In.ATTRIBUTE,
-    ),
-    _In.AFTER: (
-        re.compile(rb"[" + _SPACE + rb"]*"),
-        {_SLASH: _In.BEFORE, ord("="): _In.BEFORE_VALUE},
-        _In.ATTRIBUTE,
-    ),
-    _In.BEFORE_VALUE: (
-        re.compile(rb"[" + _SPACE + rb"]*"),
-        {ord('"'): _In.DOUBLE_QUOTED, ord("'"): _In.SINGLE_QUOTED},
-        _In.UNQUOTED,
-    ),
-    _In.DOUBLE_QUOTED: (re.compile(rb'[^"]*'), {ord('"'): _In.BEFORE}, _In.DOUBLE_QUOTED),
-    _In.SINGLE_QUOTED: (re.compile(rb"[^']*"), {ord("'"): _In.BEFORE}, _In.SINGLE_QUOTED),
-    _In.UNQUOTED: (
-        re.compile(rb"[^" + _SPACE + rb">]*"),
-        dict.fromkeys(_SPACES, _In.BEFORE),
-        _In.UNQUOTED,
-    ),
-}
-
-_NAME_MAX = 16
-_NAME = _TAG[_In.NAME][0]
-_ENDS = rb"(?=[" + _SPACE + rb"/>])"
-_TEXT = re.compile(rb"[^" + _SPACE + rb"]")
-_PLAIN_TAG = re.compile(rb"[^\"'>]*>")
+_ENDS = rb"(?=[" + SPACE + rb"/>])"
+_TEXT = re.compile(rb"[^" + SPACE + rb"]")
 _COMMENT_END = re.compile(rb"--!?>")
 _CDATA = b"<![CDATA["
 
@@ -118,13 +67,15 @@ _TREE_NEEDED = frozenset({b"svg", b"math", b"select"})
 
 # Text and simple tags of elements that change nothing, in one go: most of a body. Possessive,
 # so that it is linear; what it does not match is read state by state.
-_SPECIAL = b"|".join([*_RAW_END, *_TREE_NEEDED, b"body", b"html", b"template", b"plaintext"])
+_SPECIAL = b"|".join(
+    [*_RAW_END, *_TREE_NEEDED, b"body", b"html", b"frameset", b"template", b"plaintext"]
+)
 _ORDINARY = re.compile(
-    rb"(?:[^<]++|</?+(?!(?i:" + _SPECIAL + rb")[" + _SPACE + rb"/>])[A-Za-z][A-Za-z0-9-]*+"
+    rb"(?:[^<]++|</?+(?!(?i:" + _SPECIAL + rb")[" + SPACE + rb"/>])[A-Za-z][A-Za-z0-9-]*+"
     rb"(?:["
-    + _SPACE
+    + SPACE
     + rb"]++[A-Za-z][A-Za-z0-9_:-]*+(?:=\"[^\"]*+\")?+)*+["
-    + _SPACE
+    + SPACE
     + rb"]*+/?+>)++"
 )
 
@@ -133,26 +84,37 @@ class TagScanner:
     """Call `scan` with what was kept from the last call followed by what is new.
 
     `kept` says how many bytes at the end of that buffer were not settled (at most 17).
-    `watch_text`: whether TEXT is reported, and every tag; without it only tags of elements
-    that change how things are read, of `body`, `html` and `template` are sure to be.
+    `watch_text`: whether TEXT is reported, and every tag; without it only tags of elements that
+    change how things are read, of `body`, `html`, `frameset` and `template` are sure to be.
+    `all_attributes`: of every start tag, and not of `meta` only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, all_attributes: bool = False) -> None:
         self.watch_text = True
+        self._all = all_attributes
         self.kept = 0
         self._state = _State.DATA
         self._events: list[Event] = []
         self._lost = False
         self._name = b""  # of the tag found last, or of the element whose raw text this is
         self._starts = False  # that tag is a start tag
-        self._in = _In.NAME
-        self._slash = False  # the tag's last byte so far is a solidus between attributes
+        self._inside = TagReader()
         self._open = dict.fromkeys(_TREE_NEEDED, 0)
+
+    @property
+    def attributes(self) -> Attributes | None:
+        """Of the tag found last, from the time when it is CLOSED, if they are read."""
+        return self._inside.attributes
 
     @property
     def in_text(self) -> bool:
         """Whether everything is settled and markup that follows would be read as such."""
         return self._state is _State.DATA and not self.kept
+
+    @property
+    def in_tree(self) -> bool:
+        """Whether a svg, math or select is open, as far as tags alone can tell."""
+        return any(self._open.values())
 
     def scan(self, buffer: bytes, start: int = 0) -> Iterator[Event]:
         """The events of this buffer. Not to be resumed once its consumer has stopped."""
@@ -206,73 +168,56 @@ class TagScanner:
         if seen.startswith(b"<!--"):
             self._state = _State.COMMENT_START
             return at + 4
-        if seen == _CDATA and self._in_tree:
+        if seen == _CDATA and self.in_tree:
             self._state = _State.CDATA
             return at + len(_CDATA)
-        if b"<!--".startswith(seen) or (_CDATA.startswith(seen) and self._in_tree):
+        if b"<!--".startswith(seen) or (_CDATA.startswith(seen) and self.in_tree):
             return at
         self._state = _State.BOGUS
         return at + 2
 
     def _open_tag(self, buffer: bytes, at: int, begin: int, found: Found) -> int:
-        name = _NAME.match(buffer, begin, begin + _NAME_MAX)
+        name = TAG_NAME.match(buffer, begin, begin + NAME_MAX)
         end = name.end() if name else begin
-        if end == len(buffer) and end - begin < _NAME_MAX:
+        if end == len(buffer) and end - begin < NAME_MAX:
             return at
         self._name = buffer[begin:end].lower()
         self._starts = found is Found.START
-        self._state, self._in, self._slash = _State.TAG, _In.NAME, False
+        self._state = _State.TAG
+        wanted = self._starts and (self._all or self._name == b"meta")
+        self._inside.begin(attributes=wanted, exact=self._name in _TREE_NEEDED)
         self._events.append(Event(found, at, self._name))
         return end
 
     def _tag(self, buffer: bytes, at: int) -> int:
-        if self._in is _In.NAME and self._name not in _TREE_NEEDED:
-            plain = _PLAIN_TAG.match(buffer, at)
-            if plain:
-                return self._close_tag(plain.end())
-        while at < len(buffer):
-            skip, turns, otherwise = _TAG[self._in]
-            found = skip.match(buffer, at)
-            if found and found.end() > at:
-                at = found.end()
-                self._slash = self._in is _In.BEFORE and buffer[at - 1] == _SLASH
-                continue
-            byte = buffer[at]
-            at += 1
-            if byte == _GREATER:
-                return self._close_tag(at)
-            self._in = turns.get(byte, otherwise)
-            self._slash = self._in is _In.BEFORE and byte == _SLASH
+        at = self._inside.read(buffer, at)
+        if self._inside.closed:
+            self._close_tag(at)
         return at
 
-    def _close_tag(self, at: int) -> int:
+    def _close_tag(self, at: int) -> None:
         self._events.append(Event(Found.CLOSED, at, self._name))
         self._state = _State.DATA
         name = self._name
         if name in _TREE_NEEDED:
-            if self._starts and not (self._slash and name != b"select"):
+            if self._starts and not (self._inside.slash and name != b"select"):
                 self._open[name] += 1
             elif not self._starts and self._open[name]:
                 self._open[name] -= 1
         elif self._starts:
             self._enter(name, at)
-        return at
 
     def _enter(self, name: bytes, at: int) -> None:
         """How the content of an element is read."""
         if name == b"plaintext":
-            if self._in_tree:
+            if self.in_tree:
                 self._give_up(at)
             self._state = _State.PLAINTEXT
         elif name in _RAW_END:
-            if self._in_tree:
+            if self.in_tree:
                 self._state = _State.RAW_OR_DATA
             else:
                 self._state = _State.SCRIPT if name == b"script" else _State.RAW
-
-    @property
-    def _in_tree(self) -> bool:
-        return any(self._open.values())
 
     def _give_up(self, at: int) -> None:
         self._lost = True
@@ -306,8 +251,10 @@ class TagScanner:
         """Settled only if `]]>` is also where a bogus comment would end."""
         end = buffer.find(b">", at)
         if end < 0:
-            return max(at, len(buffer) - len(b"]]"))
-        if buffer[at:end].endswith(b"]]"):
+            return max(at, len(buffer) - len(b"x]]"))
+        # `]` is also the second byte of characters in Shift_JIS, GBK and Big5.
+        alone = end - at < 3 or buffer[end - 3] < 0x80
+        if alone and buffer[at:end].endswith(b"]]"):
             self._state = _State.DATA
         else:
             self._give_up(end)
