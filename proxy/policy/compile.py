@@ -13,7 +13,7 @@ from types import MappingProxyType
 from proxy.anomalies import ANOMALIES
 from proxy.errors import PolicyError, Problem
 from proxy.model import Layer, Protocol
-from proxy.patterns import PatternSet
+from proxy.patterns import PatternError, PatternSet, StreamPattern
 from proxy.policy import ast
 from proxy.policy.conditions import Conditions, Node
 from proxy.policy.generation import Generation
@@ -21,6 +21,7 @@ from proxy.policy.globs import Matcher, compile_globs
 from proxy.policy.index import Candidates
 from proxy.policy.layer_rules import LayerRules
 from proxy.policy.lists import ListBook
+from proxy.policy.match_body import MAX_PATTERNS
 from proxy.policy.rules import HTTP, Origin, build_rule, problems_of_actions
 
 #: Weight of a sublayer that no file declares.
@@ -177,14 +178,32 @@ def _layer(
         )
         for p, (when, unless) in zip(here, nodes, strict=True)
     )
+    patterns = _patterns(tuple(conditions.numbers), here[0].rule.mark, problems)
+    if patterns is None:
+        return None
     return LayerRules(
         layer=layer,
         rules=rules,
         candidates=Candidates((p.rule.when, p.lists) for p in here),
         fields=frozenset(conditions.fields),
         numbers=MappingProxyType(conditions.numbers),
-        patterns=PatternSet(tuple(conditions.numbers)),
+        patterns=patterns,
     )
+
+
+def _patterns(
+    found: tuple[StreamPattern, ...], mark: ast.Mark, problems: list[Problem]
+) -> PatternSet | None:
+    """All that the rules of a layer look for in content, to be searched for at once."""
+    if len(found) > MAX_PATTERNS:
+        what = f"the rules of this layer look for {len(found)} patterns, at most {MAX_PATTERNS}"
+        problems.append(_problem(mark, what))
+        return None
+    try:
+        return PatternSet(found)
+    except PatternError as error:
+        problems.append(_problem(mark, f"the patterns of this layer together: {error}"))
+        return None
 
 
 def _nodes(conditions: Conditions, placed: _Placed) -> tuple[Node | None, Node | None]:

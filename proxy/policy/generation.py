@@ -35,6 +35,8 @@ __all__ = [
 #: What holds where no rule applies.
 PERMITS = {layer: Ruling(layer=layer, verdict=RuleVerdict.PERMIT) for layer in Layer}
 ARBITRATED = frozenset({Layer.CONNECT_REDIRECT, Layer.AUTH_CONNECT})
+#: First bytes are waited for with the head, for rules on what comes behind it as well.
+_SNIFFED = (Layer.HTTP_RESPONSE, "content_type.sniffed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ class Generation:
         return layer in self.layers
 
     def wants_field(self, layer: Layer, field: str) -> bool:
-        rules = self.layers.get(layer)
-        return rules is not None and field in rules.fields
+        asking = (layer, Layer.HTTP_RESPONSE_BODY) if (layer, field) == _SNIFFED else (layer,)
+        found = (self.layers.get(here) for here in asking)
+        return any(rules is not None and field in rules.fields for rules in found)
 
     def anomaly_action(self, anomaly: str) -> str:
         """What the last entry that names it says; without one the anomaly's own default."""

@@ -31,6 +31,8 @@ Number = Callable[[StreamPattern], int]
 #: What a size says while more may come: True and False for good, None: not yet.
 _Soon = Callable[[int], bool | None]
 
+#: Of one layer, all rules together: what is searched for costs memory and time per byte.
+MAX_PATTERNS = 4096
 #: Fields that are answered here.
 BODY_FIELDS = frozenset({"body", "body.size", "body.sha256"})
 
@@ -44,25 +46,31 @@ def compile_body_test(
     """
     pending = not positive
     if test.field == "body":
-        return _contains([_numbers(compare, number) for compare in test.compares], pending)
+        found = [patterns_of(compare, lists) for compare in test.compares]
+        return _contains([frozenset(map(number, patterns)) for patterns in found], pending)
     if test.field == "body.size":
         return _size([_bounded(compare, lists) for compare in test.compares], pending)
     kind = FIELDS[test.field].kind
     return _digest([compile_check(compare, kind, lists) for compare in test.compares], pending)
 
 
-def patterns_of(compare: ast.Compare) -> list[StreamPattern]:
-    """What is searched for. Raises ValueError for what cannot be."""
-    if compare.op is Op.REGEX:
-        return [regex(str(compare.value))]
-    if compare.op is not Op.IS:
-        raise ValueError(f"{compare.op} cannot be used with body")
-    values = compare.value if isinstance(compare.value, tuple) else (compare.value,)
+def patterns_of(compare: ast.Compare, lists: ListBook) -> list[StreamPattern]:
+    """What is searched for; one of them will do. Raises ValueError for what cannot be."""
+    match compare.op:
+        case Op.REGEX:
+            return [regex(str(compare.value))]
+        case Op.IS:
+            values = compare.value if isinstance(compare.value, tuple) else (compare.value,)
+        case Op.IN:
+            name = str(compare.value)
+            if lists.type_of(name) is not ast.ListType.STRING:
+                raise ValueError(f"list {name!r} is not a string list")
+            values = lists.entries(name)
+        case _:
+            raise ValueError(f"{compare.op} cannot be used with body")
+    if len(values) > MAX_PATTERNS:
+        raise ValueError(f"{len(values)} texts to be searched for, at most {MAX_PATTERNS}")
     return [literal(str(value)) for value in values]
-
-
-def _numbers(compare: ast.Compare, number: Number) -> frozenset[int]:
-    return frozenset(map(number, patterns_of(compare)))
 
 
 def _body(scope: Scope, field: str) -> BodyFacts | None:

@@ -23,6 +23,7 @@ LISTS_OF: dict[Kind, tuple[ListType, ...]] = {
     Kind.DOMAIN: (ListType.DOMAIN, ListType.STRING),
     Kind.TEXT: _TEXT_LISTS,
     Kind.TEXT_CI: _TEXT_LISTS,
+    Kind.CONTENT: (ListType.STRING,),
     Kind.HASH: (ListType.HASH,),
 }
 _TEXTUAL = (Op.IS, Op.IN, Op.REGEX, Op.EXISTS)
@@ -35,7 +36,7 @@ OPERATORS: dict[Kind, tuple[Op, ...]] = {
     Kind.TEXT_CI: _TEXTUAL,
     Kind.ENUM: (Op.IS, Op.EXISTS),
     Kind.TIME: (Op.IS,),
-    Kind.CONTENT: (Op.IS, Op.REGEX),
+    Kind.CONTENT: (Op.IS, Op.IN, Op.REGEX),
     Kind.HASH: (Op.IS, Op.IN),
 }
 

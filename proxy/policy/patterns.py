@@ -6,7 +6,7 @@ import re
 
 import re2
 
-from proxy.patterns import PatternError, regex
+from proxy.patterns import PatternError, literal, regex
 from proxy.policy.regex import compile_regex
 from proxy.policy.scalars import shortened
 from proxy.policy.values import Unfit
@@ -26,6 +26,15 @@ def read_pattern(pattern: str) -> str:
     except ValueError as error:
         raise _unfit(pattern, str(error)) from None
     return pattern
+
+
+def read_literal(text: str) -> str:
+    """A text that can be searched for in a stream. Raises Unfit."""
+    try:
+        literal(text)
+    except PatternError as error:
+        raise Unfit(str(error), error.hint) from None
+    return text
 
 
 def read_stream_pattern(pattern: str) -> str:

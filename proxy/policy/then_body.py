@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from proxy.patterns import StreamPattern, literal, regex
 from proxy.policy import fieldnames
-from proxy.policy.patterns import check_rewrite, read_stream_pattern
+from proxy.policy.patterns import check_rewrite, read_literal, read_stream_pattern
 from proxy.policy.shapes import FilePath, FolderPath, Model, choice, short
 from proxy.policy.suggest import hint
 from proxy.policy.templates import CONTENT_PLACEHOLDERS, unknown_placeholders
@@ -87,8 +87,8 @@ class InjectBannerAction(Model):
 class ReplaceItem(Model):
     """One thing to be found, and what takes its place."""
 
-    literal: str | None = Field(
-        default=None, min_length=1, max_length=8192, description="A text, found as it is."
+    literal: Annotated[str, AfterValidator(read_literal)] | None = Field(
+        default=None, min_length=1, description="A text, found as it is."
     )
     regex: Annotated[str, AfterValidator(read_stream_pattern)] | None = Field(
         default=None, description="RE2 pattern whose matches have a finite maximum length."
