@@ -92,7 +92,8 @@ def _last_exchange(records: Iterable[Record]) -> ExchangeEnded | None:
 
 
 def _method(exchange: ExchangeEnded | None) -> str:
-    return exchange.method.decode("latin-1") if exchange is not None else ""
+    """For reading messages; a head that never came to its end may still have been answered."""
+    return "" if exchange is None else exchange.method.decode("latin-1") or "GET"
 
 
 def _verdict(played: Played, exchange: ExchangeEnded | None, decided: list[Decided]) -> str:
