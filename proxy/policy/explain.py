@@ -8,19 +8,22 @@ added here is only the account: which part of a condition was decisive, and what
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from proxy.errors import Problem
 from proxy.model import Layer
+from proxy.patterns import StreamPattern
 from proxy.policy import ast
 from proxy.policy.compile import compile_policies
-from proxy.policy.conditions import Conditions, Node
+from proxy.policy.conditions import Conditions
 from proxy.policy.explain_parts import Part, Reason, reasons_of, rests_on, value_of
 from proxy.policy.explain_words import seen
 from proxy.policy.extract import reader
-from proxy.policy.facts import Facts
+from proxy.policy.facts import BodyFacts, Facts
 from proxy.policy.generation import ARBITRATED, Generation
+from proxy.policy.layer_rules import LayerRules
 from proxy.policy.lists import ListBook
 from proxy.policy.rules import CompiledRule
 from proxy.policy.ruling import Ruling
@@ -89,22 +92,28 @@ class Explainer:
         }
 
     def explain(
-        self, layer: Layer, facts: Facts, left_open: frozenset[str] = frozenset()
+        self,
+        layer: Layer,
+        facts: Facts,
+        left_open: frozenset[str] = frozenset(),
+        body: bytes | None = None,
     ) -> LayerTrace:
         """Every rule of the layer in the order of evaluation, and the outcome.
 
         `left_open` names fields that would be known to a decision and are not told here. They
         are unknown in the traces; a rule that rests on one of them DEPENDS, and the outcome is
-        that of all other rules.
+        that of all other rules. `body`: the whole content, at a body layer.
         """
         facts = replace(facts, unknown=facts.unknown | left_open)
         walk = _Walk(layer)
         rules = self.generation.layers.get(layer)
+        here = _with_body(rules, facts, body)
         traces = [
-            self._trace(rule, facts, walk, left_open) for rule in (rules.rules if rules else ())
+            self._trace(rule, here, walk, left_open) for rule in (rules.rules if rules else ())
         ]
         depends = frozenset(t.rule.id for t in traces if t.fate is Fate.DEPENDS)
-        ruling = self._without(depends).decide(layer, facts)
+        others = self._without(depends)
+        ruling = others.decide(layer, _with_body(others.layers.get(layer), facts, body))
         settled = tuple(_settled(trace, ruling) for trace in traces)
         return LayerTrace(layer, ruling, settled)
 
@@ -137,48 +146,64 @@ class Explainer:
 
     def _parts(self, rule: CompiledRule, scope: Scope) -> tuple[Part | None, Part | None]:
         source = self.sources[rule.id]
+        numbers = self.generation.layers[scope.layer].numbers
+        taken = _Taken(scope, source.lists, numbers)
         every = any(isinstance(action, ast.Permit) for action in source.rule.then)
+        when, unless = source.rule.when, source.rule.unless
         return (
-            self._part(source.rule.when, source.lists, scope, every=every),
-            self._part(source.rule.unless, source.lists, scope, every=not every),
+            None if when is None else taken.part(when, every=every, positive=True),
+            None if unless is None else taken.part(unless, every=not every, positive=False),
         )
 
-    def _part(
-        self, condition: ast.Condition | None, lists: ListBook, scope: Scope, *, every: bool
-    ) -> Part | None:
-        if condition is None:
-            return None
-        parts: tuple[Part | None, ...] = ()
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Takes conditions apart and asks each part, compiled as the generation compiles it."""
+
+    scope: Scope
+    lists: ListBook
+    numbers: Mapping[StreamPattern, int]
+
+    def part(self, condition: ast.Condition, *, every: bool, positive: bool) -> Part:
+        """`every` and `positive` as in `proxy.policy.conditions`."""
+        inner: tuple[Part, ...] = ()
         match condition:
             case ast.Not():
-                parts = (self._part(condition.part, lists, scope, every=not every),)
+                inner = (self.part(condition.part, every=not every, positive=not positive),)
             case ast.All() | ast.AnyOf():
-                parts = tuple(
-                    self._part(part, lists, scope, every=every) for part in condition.parts
+                inner = tuple(
+                    self.part(part, every=every, positive=positive) for part in condition.parts
                 )
-        return Part(
-            condition,
-            _ask(condition, lists, scope, every=every),
-            _saw(condition, scope),
-            tuple(part for part in parts if part is not None),
-        )
+        value = self._ask(condition, every=every, positive=positive)
+        return Part(condition, value, self._saw(condition), inner)
+
+    def _ask(self, condition: ast.Condition, *, every: bool, positive: bool) -> bool | None:
+        problems: list[Problem] = []
+        conditions = Conditions(self.scope.layer, problems, self.numbers)
+        node = conditions.add(condition, self.lists, every=every, positive=positive)
+        # A scope of its own: what it remembers is numbered by the compilation.
+        fresh = Scope(self.scope.layer, self.scope.facts)
+        fresh.tags = self.scope.tags
+        return conditions.predicate(node)(fresh)
+
+    def _saw(self, condition: ast.Condition) -> str:
+        if not isinstance(condition, ast.Test):
+            return ""
+        return seen(condition.field, reader(condition.field, condition.arg)(self.scope))
 
 
-def _ask(condition: ast.Condition, lists: ListBook, scope: Scope, *, every: bool) -> bool | None:
-    """A condition by itself, compiled as the generation compiles it."""
-    problems: list[Problem] = []
-    conditions = Conditions(scope.layer, problems)
-    node: Node = conditions.add(condition, lists, every=every)
-    # A scope of its own: what it remembers is numbered by the compilation.
-    fresh = Scope(scope.layer, scope.facts)
-    fresh.tags = scope.tags
-    return conditions.predicate(node)(fresh)
-
-
-def _saw(condition: ast.Condition, scope: Scope) -> str:
-    if not isinstance(condition, ast.Test):
-        return ""
-    return seen(condition.field, reader(condition.field, condition.arg)(scope))
+def _with_body(rules: LayerRules | None, facts: Facts, body: bytes | None) -> Facts:
+    """Patterns are numbered by layer and generation, so each has its own facts of a body."""
+    if rules is None or body is None:
+        return facts
+    around = b"\n"  # on both sides, where a \b looks: no part of a word
+    found = BodyFacts(
+        matched=rules.patterns.occurring(around + body + around, 1, len(body) + 1),
+        size=len(body),
+        sha256=hashlib.sha256(body).hexdigest(),
+        complete=True,
+    )
+    return replace(facts, body=found)
 
 
 class _Walk:

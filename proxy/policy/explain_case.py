@@ -7,24 +7,18 @@ ends the exchange.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from proxy.heads import RequestHead, ResponseHead
 from proxy.model import Direction, FlowInfo, Layer, Protocol
-from proxy.patterns import PatternSet
 from proxy.policy import ast
 from proxy.policy.explain import Explainer, LayerTrace
-from proxy.policy.facts import BodyFacts, Facts
-from proxy.policy.fields import FIELDS
+from proxy.policy.facts import Facts
+from proxy.policy.localmap import answers
+from proxy.policy.match_body import BODY_FIELDS
 from proxy.policy.ruling import RuleVerdict, Ruling
 
-#: Numbers of the patterns of a set that occur in content.
-Search = Callable[[PatternSet, bytes], frozenset[int]]
-
-#: What the rules about content cannot know while there is none.
-OF_BODY = frozenset(name for name in FIELDS if name.startswith("body"))
 _CONNECTION = (Layer.CONNECT_REDIRECT, Layer.AUTH_CONNECT, Layer.FLOW_ESTABLISHED)
 #: What the rules about a response cannot know while there is none.
 OF_RESPONSE = frozenset(
@@ -75,16 +69,15 @@ class Step:
         return self.trace.ruling if self.trace is not None else None
 
 
-def explain_case(explainer: Explainer, case: Case, search: Search) -> tuple[Step, ...]:
+def explain_case(explainer: Explainer, case: Case) -> tuple[Step, ...]:
     """Every layer that has rules, in order. `case.flow` collects the tags that rules put."""
-    return tuple(_Journey(explainer, case, search).steps())
+    return tuple(_Journey(explainer, case).steps())
 
 
 class _Journey:
-    def __init__(self, explainer: Explainer, case: Case, search: Search) -> None:
+    def __init__(self, explainer: Explainer, case: Case) -> None:
         self._explainer = explainer
         self._case = case
-        self._search = search
         self._over = ""  #: why nothing more is asked of the flow
         self._answered = ""  #: why nothing more is asked of the exchange
 
@@ -122,14 +115,19 @@ class _Journey:
     # --- one layer
 
     def _ask(
-        self, layer: Layer, facts: Facts, left_open: frozenset[str], why: str = ""
+        self,
+        layer: Layer,
+        facts: Facts,
+        left_open: frozenset[str],
+        why: str = "",
+        body: bytes | None = None,
     ) -> Iterator[Step]:
         if not self._explainer.generation.wants(layer):
             return
         if self._over or self._answered:
             yield Step(layer, None, self._over or self._answered)
             return
-        trace = self._explainer.explain(layer, facts, left_open)
+        trace = self._explainer.explain(layer, facts, left_open, body)
         yield Step(layer, trace, why)
         self._heed(layer, trace.ruling)
 
@@ -137,17 +135,10 @@ class _Journey:
         self, layer: Layer, facts: Facts, body: bytes | None, left_open: frozenset[str]
     ) -> Iterator[Step]:
         if body is None:
-            facts = replace(facts, body=BodyFacts())
-            yield from self._ask(layer, facts, left_open | OF_BODY, "no body is given")
-            return
-        watch = self._explainer.generation.watch(layer, facts)
-        content = BodyFacts(
-            matched=self._search(watch.patterns, body) if watch is not None else frozenset(),
-            size=len(body),
-            sha256=hashlib.sha256(body).hexdigest(),
-            complete=True,
-        )
-        yield from self._ask(layer, replace(facts, body=content), left_open)
+            left_open, why = left_open | BODY_FIELDS, "no body is given"
+        else:
+            why = ""
+        yield from self._ask(layer, facts, left_open, why, body)
 
     # --- what a ruling means for the layers behind
 
@@ -169,5 +160,4 @@ class _Journey:
         action, request = ruling.action, self._case.request
         if not isinstance(action, ast.MapLocal) or request is None:
             return True
-        inside = request.path.removeprefix(action.prefix)
-        return action.missing == "not_found" or inside in action.files
+        return answers(action, request.path)

@@ -100,6 +100,8 @@ def _decisive(part: Part, *, negated: bool = False) -> Iterator[Reason]:
 
 def _sentence(part: Part, test: ast.Test, negated: bool) -> str:
     name, asked = name_of(test), wanted(test)
+    if test.field == "body" and part.value is not None:
+        return f"body {'holds' if part.value else 'does not hold'} {asked}"
     if part.value is None:
         return f"{name} is unknown, wanted {'not ' if negated else ''}{asked}"
     if part.value is negated:

@@ -15,7 +15,6 @@ from proxy.model import Protocol
 from proxy.verbs.output import FINDINGS, OK, RED, USAGE, complain, paint, print_json
 
 if TYPE_CHECKING:
-    from proxy.patterns import PatternSet
     from proxy.policy.explain import Explainer
 
 
@@ -70,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         if arguments.flow:
-            return explain_flow.run(arguments, open_policies, search)
+            return explain_flow.run(arguments, open_policies)
         if not (arguments.url or arguments.dst or arguments.sni):
             raise GivenError(
                 "nothing to explain: give --url, --dst, --sni, or --flow with --events"
@@ -93,7 +92,7 @@ def _explain_given(arguments: argparse.Namespace) -> int:
 
     explainer = open_policies(arguments)
     case = read_case(arguments)
-    steps = explain_case(explainer, case, search)
+    steps = explain_case(explainer, case)
     if arguments.json:
         print_json(case_json(case, steps))
     else:
@@ -120,17 +119,3 @@ def _directory(arguments: argparse.Namespace) -> Path:
     from proxy.settings import load_settings
 
     return load_settings(arguments.config, serving=False).policies_dir()
-
-
-def search(patterns: PatternSet, content: bytes) -> frozenset[int]:
-    """Numbers of the patterns that occur in the content."""
-    import re2
-
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
-    options.log_errors = False
-    return frozenset(
-        number
-        for number, pattern in enumerate(patterns.patterns)
-        if re2.compile(pattern.regex.encode("utf-8"), options).search(content)
-    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.policy.explain import Explainer
-from proxy.policy.explain_case import Case, Search, Step, explain_case
+from proxy.policy.explain_case import Case, Step, explain_case
 from proxy.verbs.explain_json import case_json
 from proxy.verbs.explain_text import print_case
 from proxy.verbs.flow_events import Event, FlowRecords, case_of, read_flow
@@ -30,7 +30,6 @@ _NOT_HELD = (
 def run(
     arguments: argparse.Namespace,
     open_policies: Callable[[argparse.Namespace], Explainer],
-    search: Search,
 ) -> int:
     records = read_flow(_events_file(arguments), arguments.flow)
     if not records.events:
@@ -38,7 +37,7 @@ def run(
         return FINDINGS
     explainer = open_policies(arguments)
     asked = records.exchanges or records.events[-1:]
-    explained = [(event, *_explain(explainer, event, search)) for event in asked[:_MOST]]
+    explained = [(event, *_explain(explainer, event)) for event in asked[:_MOST]]
     if arguments.json:
         print_json(_as_json(records, explained))
     else:
@@ -58,9 +57,9 @@ def _events_file(arguments: argparse.Namespace) -> Path:
     return Path(path)
 
 
-def _explain(explainer: Explainer, event: Event, search: Search) -> tuple[Case, tuple[Step, ...]]:
+def _explain(explainer: Explainer, event: Event) -> tuple[Case, tuple[Step, ...]]:
     case = case_of(event, explainer.sources.values())
-    return case, explain_case(explainer, case, search)
+    return case, explain_case(explainer, case)
 
 
 Explained = tuple[Event, Case, tuple[Step, ...]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 
 from proxy.heads import Field, RequestHead, ResponseHead
 from proxy.model import Confidence, Endpoint, FlowInfo, Layer, Principal, Protocol, RedirectInfo
-from proxy.patterns import PatternSet
 from proxy.policy import ast
 from proxy.policy.compile import compile_policies
 from proxy.policy.explain import Explainer, Fate, LayerTrace
@@ -269,12 +269,8 @@ def test_a_header_can_be_left_open_by_its_name() -> None:
 # --- the way through the layers
 
 
-def search(patterns: PatternSet, content: bytes) -> frozenset[int]:
-    raise AssertionError("no rule of these looks into bodies")
-
-
 def steps(rules: str, case: Case) -> list[Step]:
-    return list(explain_case(explainer(rules), case, search))
+    return list(explain_case(explainer(rules), case))
 
 
 EVERYWHERE = "rules:" + "".join(
@@ -331,6 +327,41 @@ def test_without_a_response_its_rules_depend_or_are_ruled_out_by_the_request() -
     assert step.trace is not None
     assert fates(step.trace) == {"s": Fate.DEPENDS, "o": Fate.NO_MATCH, "h": Fate.ACTS}
     assert step.why == "no response is given"
+
+
+def test_a_body_that_is_given_is_searched_and_one_that_is_not_leaves_its_rules_open() -> None:
+    rules = r"""rules:
+  - {id: a, layer: http_response, then: {tag: x}}
+  - {id: s, layer: http_response_body, when: {header.X-A: "1", body: no}, then: {log: true}}
+  - {id: n, layer: http_response_body, when: {body: {regex: '\bsecret\b'}}, then: {block: true}}
+  - {id: l, layer: http_response_body, when: {body.size: {gt: 5}}, then: {log: true}}
+"""
+    response = ResponseHead(b"1.1", (), status=200)
+    case = Case(flow(), 0.0, get(), response, response_body=b"a secret")
+    _, step = steps(rules, case)
+    assert step.trace is not None
+    assert fates(step.trace) == {"s": Fate.NO_MATCH, "n": Fate.DECIDES, "l": Fate.NOT_REACHED}
+    assert why(step.trace, "n") == ["body holds /\\bsecret\\b/"]
+    _, harmless = steps(rules, replace(case, response_body=b"harmless"))
+    assert harmless.trace is not None
+    assert fates(harmless.trace)["l"] is Fate.ACTS
+    assert why(harmless.trace, "n") == ["body does not hold /\\bsecret\\b/"]
+    _, unknown = steps(rules, replace(case, response_body=None))
+    assert unknown.trace is not None
+    assert fates(unknown.trace) == {"s": Fate.NO_MATCH, "n": Fate.DEPENDS, "l": Fate.DEPENDS}
+
+
+def test_patterns_are_found_by_what_decides_without_the_rules_that_depend() -> None:
+    """The first rule's pattern is number 0 with it and gone without it."""
+    rules = """rules:
+  - {id: d, layer: http_request_body, when: {header.X-A: "1", body: one}, then: {block: true}}
+  - {id: n, layer: http_request_body, when: {body: two}, then: {block: true}}
+"""
+    case = Case(flow(), 0.0, get(), request_body=b"one two", unknown=frozenset({"header.x-a"}))
+    (step,) = steps(rules, case)
+    assert step.trace is not None
+    assert fates(step.trace) == {"d": Fate.DEPENDS, "n": Fate.DECIDES}
+    assert step.trace.ruling.rule == "n"
 
 
 # --- it is what decides
