@@ -18,8 +18,7 @@ class StreamPattern:
 
     `plain` is `regex` without capturing groups. `live` matches the proper prefixes of what the
     pattern matches, and the empty string: anchored at the end of the bytes that are here, it
-    finds what may still become a match. `window` is the most bytes that it can match, one
-    less than `max_bytes`; the same, where the octet behind a match decides (\\b).
+    finds what may still become a match.
     """
 
     source: str
@@ -28,7 +27,6 @@ class StreamPattern:
     max_bytes: int
     plain: str
     live: str
-    window: int
     states: int
     groups: int = 0
     boundary: bool = False  #: looks at the octets around a match
@@ -70,7 +68,6 @@ def _pattern(
         max_bytes=size.longest,
         plain=tree.render(node, capture=False),
         live=tree.render(live, capture=False),
-        window=size.longest if size.boundary else size.longest - 1,
         states=size.states,
         groups=size.groups,
         boundary=size.boundary,

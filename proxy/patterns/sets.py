@@ -20,6 +20,7 @@ from proxy.patterns.pattern import StreamPattern
 GROUP_STATES = 32768  #: states of what is compiled together; more of it is split
 SINGLE_LIMIT = 32  #: up to so many patterns are looked at one by one where that is exact
 
+_LIVE_FACTOR = 16  # how much bigger the regex of live prefixes is: about log2 of the length
 _BOUNDARIES = re.compile(r"\\[bB]")  # in RE2 text as `tree.render` writes it, nothing else
 
 
@@ -34,34 +35,45 @@ class Found:
 
 
 class _Joined:
-    """Patterns in one regular expression, and in one for their live prefixes."""
+    """Patterns in one regular expression, and in one for what is not settled of them.
 
-    def __init__(self, patterns: Sequence[StreamPattern]) -> None:
+    Where a pattern looks at the octets around a match (`boundary`), a whole match at the end of
+    the bytes is not settled either: the next octet decides.
+    """
+
+    def __init__(self, patterns: Sequence[StreamPattern], boundary: bool) -> None:
         states = sum(pattern.states for pattern in patterns)
-        self.window = max(pattern.window for pattern in patterns)
         self.search = engine.compiled(_choice(p.plain for p in patterns), states).search
-        live = f"(?:{_choice(p.live for p in patterns)})\\z"
-        self._live = engine.compiled(live, states * 16).search
+        live = [pattern.live for pattern in patterns]
+        self._window = max(pattern.max_bytes - 1 for pattern in patterns)
+        if boundary:
+            live += [pattern.plain for pattern in patterns]
+            self._window += 1
+        regex = f"(?:{_choice(live)})\\z"
+        self._live = engine.compiled(regex, states * _LIVE_FACTOR).search
 
     def live(self, data: bytes, start: int) -> int:
         """The leftmost place from `start` on whose rest is a live prefix; len(data): none."""
-        at: int = self._live(data, max(start, len(data) - self.window)).start()
+        at: int = self._live(data, max(start, len(data) - self._window)).start()
         return at
 
 
 class PatternSet:
-    """Several patterns, numbered in their order, searched together."""
+    """Several patterns, numbered in their order, searched together.
+
+    With `boundary` a pattern looks at the octets around its matches. Then the octet before
+    `start` is looked at, too, and should be in the buffer unless the stream begins there.
+    """
 
     def __init__(self, patterns: Sequence[StreamPattern]) -> None:
         self.patterns = tuple(patterns)
-        #: The octet before what is searched must stay in the buffer: a pattern looks at it.
         self.boundary = any(pattern.boundary for pattern in self.patterns)
-        self.window = max((pattern.window for pattern in self.patterns), default=0)
-        self._joined = [_Joined(group) for group in _groups(self.patterns)]
+        self._joined = [_Joined(group, self.boundary) for group in _groups(self.patterns)]
         self._words = _words(self.patterns)
-        self._each: dict[int, Any] = {}
         self._states = sum(pattern.states for pattern in self.patterns)
-        self._anywhere: Any = None  # compiled when first needed, as the next one
+        self._capturing: dict[int, Any] = {}  # these are compiled when they are needed first
+        self._singles: dict[int, _Joined] = {}
+        self._anywhere: Any = None
         self._here: Any = None
 
     def __len__(self) -> int:
@@ -69,7 +81,7 @@ class PatternSet:
 
     def search(self, data: bytes, start: int = 0) -> Found | None:
         """The leftmost match from `start` on; of several there the pattern of least number."""
-        span = self.first(data, start)
+        span = self.first(data, start, len(data))
         if span is None:
             return None
         if self._words is not None:
@@ -77,38 +89,41 @@ class PatternSet:
             return Found(number, span[0], span[1], (span,))
         return self._identify(data, span[0])
 
-    def first(self, data: bytes, start: int = 0) -> tuple[int, int] | None:
-        """Where `search` would find its match, without asking which pattern it is."""
+    def first(self, data: bytes, start: int, end: int) -> tuple[int, int] | None:
+        """Where the leftmost match in start..end is, without asking which pattern it is."""
         best: tuple[int, int] | None = None
         for joined in self._joined:
-            match = joined.search(data, start)
+            match = joined.search(data, start, end)
             if match is not None and (best is None or match.start() < best[0]):
                 best = match.span()
         return best
 
     def live(self, data: bytes, start: int = 0, skip: frozenset[int] = frozenset()) -> int:
-        """From which place on bytes may be part of a match that is not complete yet.
+        """From which place on bytes may be part of a match that is not settled yet.
 
-        Everything before it is settled: no match that begins there can come about or change
-        with the bytes that follow. `skip` names patterns that need not be looked at; in a set
-        of more than SINGLE_LIMIT they are looked at all the same.
+        No match that begins before it can come about or change with the bytes that follow.
+        `skip` names patterns that need not be looked at; in a set of more than SINGLE_LIMIT
+        they are looked at all the same.
         """
         if not skip or len(self.patterns) > SINGLE_LIMIT:
             return min((j.live(data, start) for j in self._joined), default=len(data))
         left = (n for n in range(len(self.patterns)) if n not in skip)
         return min((self._single(n).live(data, start) for n in left), default=len(data))
 
-    def occurring(self, data: bytes, skip: frozenset[int] = frozenset()) -> frozenset[int]:
-        """The numbers of all patterns that match somewhere, without those in `skip`."""
-        if len(skip) == len(self.patterns) or self.first(data) is None:
+    def occurring(
+        self, data: bytes, start: int, end: int, skip: frozenset[int] = frozenset()
+    ) -> frozenset[int]:
+        """The numbers of all patterns that match somewhere in start..end, but those in `skip`.
+
+        With `boundary` there must be an octet before `start` and one at `end`.
+        """
+        if len(skip) == len(self.patterns) or self.first(data, start, end) is None:
             return frozenset()
-        if self._anywhere is None:
-            plain = [pattern.plain for pattern in self.patterns]
-            self._anywhere = _set_of(re2.Set.SearchSet, plain, self._states)
-        found = self._anywhere.Match(data)
+        around = int(self.boundary)
+        found = self._all().Match(data[start - around : end + around])
         if not found:  # the automaton of a re2.Set may run out of memory, and says nothing then
             each = range(len(self.patterns))
-            found = [n for n in each if self._single(n).search(data) is not None]
+            found = [n for n in each if self._single(n).search(data, start, end) is not None]
         return frozenset(found) - skip
 
     # --- which of them
@@ -116,10 +131,10 @@ class PatternSet:
     def _identify(self, data: bytes, start: int) -> Found:
         """Alternation takes the first of its patterns that matches at this place."""
         for number in self._candidates(data, start):
-            pattern = self.patterns[number]
-            match = self._capturing(number, pattern).match(data, start)
+            match = self._capture(number).match(data, start)
             if match is not None:
-                spans = [match.span(group) for group in range(pattern.groups + 1)]
+                groups = self.patterns[number].groups
+                spans = [match.span(group) for group in range(groups + 1)]
                 return Found(number, spans[0][0], spans[0][1], spans)
         raise AssertionError("a match of the whole is a match of one of its parts")
 
@@ -136,22 +151,29 @@ class PatternSet:
                 return sorted(found)
         return range(len(self.patterns))
 
-    def _capturing(self, number: int, pattern: StreamPattern) -> Any:
-        single = self._each.get(number)
-        if single is None:
-            single = self._each[number] = engine.compiled(pattern.regex, pattern.states)
-        return single
+    def _capture(self, number: int) -> Any:
+        pattern = self.patterns[number]
+        if number not in self._capturing:
+            self._capturing[number] = engine.compiled(pattern.regex, pattern.states)
+        return self._capturing[number]
 
     def _single(self, number: int) -> _Joined:
-        single = self._each.get(-1 - number)
-        if single is None:
-            single = self._each[-1 - number] = _Joined(self.patterns[number : number + 1])
-        joined: _Joined = single
-        return joined
+        if number not in self._singles:
+            only = self.patterns[number : number + 1]
+            self._singles[number] = _Joined(only, self.boundary)
+        return self._singles[number]
+
+    def _all(self) -> Any:
+        if self._anywhere is None:
+            plain = [pattern.plain for pattern in self.patterns]
+            if self.boundary:  # the octets around a match are in the text
+                plain = [f"[\\x00-\\xff](?:{regex})[\\x00-\\xff]" for regex in plain]
+            self._anywhere = _set_of(re2.Set.SearchSet, plain, self._states)
+        return self._anywhere
 
 
 def _set_of(kind: Any, regexes: Iterable[str], states: int) -> Any:
-    built = kind(engine.options(states * 16))
+    built = kind(engine.options(states * _LIVE_FACTOR))
     for regex in regexes:
         built.Add(regex.encode("ascii"))
     built.Compile()

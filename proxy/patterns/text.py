@@ -32,7 +32,7 @@ def variants(char: str) -> frozenset[str]:
         if len(near) == 1 and not near.isascii():
             found |= {near} | _ORBIT.get(near, frozenset())
             found |= {again for again in (near.lower(), near.upper()) if len(again) == 1}
-    return frozenset(found)
+    return frozenset(other for other in found if not other.isascii())
 
 
 def sequences(first: int, last: int) -> Iterator[tuple[Span, ...]]:
