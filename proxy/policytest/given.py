@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from proxy.model import Confidence, Direction, Endpoint, Principal, RedirectInfo
-from proxy.policy.cases import (
-    CaseModel,
+from proxy.policy.cases import CaseModel
+from proxy.policy.cases_given import (
     ConnectionModel,
     GivenModel,
     Octets,
+    PrincipalModel,
     RequestModel,
     ResponseModel,
     TlsModel,
     TurnModel,
 )
-from proxy.policy.cases import PrincipalModel as Who
 from proxy.policytest.messages import request_bytes, response_bytes
 
 #: Where names lead in a test (TEST-NET-1, RFC 5737).
@@ -160,6 +160,6 @@ def _redirect(model: ConnectionModel, default: Endpoint) -> RedirectInfo:
     )
 
 
-def _principal(who: Who) -> Principal:
+def _principal(who: PrincipalModel) -> Principal:
     known = who.model_dump(exclude_none=True)
     return Principal(**known, confidence=Confidence.EXACT if known else Confidence.NONE)

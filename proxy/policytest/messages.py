@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import h11
 
-from proxy.policy.cases import RequestModel, ResponseModel
+from proxy.policy.cases_given import RequestModel, ResponseModel
 from proxy.policytest.coding import NotDecodable, decode, encode
 
 #: More than any limit of the proxy lets through.

@@ -10,7 +10,7 @@ from proxy.contract import How
 from proxy.policytest.bench import Played
 from proxy.policytest.given import Script
 from proxy.policytest.messages import Seen, read_requests, read_response
-from proxy.records import AnomalySeen, Decided, ExceptionApplied, ExchangeEnded, Record
+from proxy.records import AnomalySeen, Decided, ExceptionApplied, ExchangeEnded
 
 #: From the outcome of an exchange to the word of a test.
 _VERDICTS = {
@@ -27,8 +27,10 @@ _ENDS = {How.RESET: "reset", How.DROP: "drop"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`rule`: the one that decided. Bytes of an HTTP exchange are not compared but its messages,
-    for how an edited body is divided may depend on the cut."""
+    """`rule`: the one that decided. Verdict and rule are those of the last exchange, request and
+    response the first that arrived. Of HTTP not bytes are compared but messages, for how an
+    edited body is divided may depend on the cut.
+    """
 
     verdict: str
     ended: str  #: reset, drop, or empty
@@ -42,7 +44,7 @@ class Outcome:
     protocol: str
     request: Seen | None
     response: Seen | None
-    streams: tuple[bytes, bytes]  #: as they are, or empty for an HTTP exchange
+    streams: tuple[bytes, bytes]  #: as they are; empty for HTTP
     to_server: bytes = field(compare=False)
     to_client: bytes = field(compare=False)
     detail: str = field(compare=False)
@@ -56,9 +58,10 @@ class Outcome:
 def outcome_of(script: Script, played: Played) -> Outcome:
     """Read what a run left behind."""
     records = played.records
-    exchange = _last_exchange(records)
+    exchanges = [record for record in records if isinstance(record, ExchangeEnded)]
+    exchange = exchanges[-1] if exchanges else None
     to_server, to_client = played.streams
-    method = script.method or _method(exchange)
+    method = script.method or (_method(exchanges[0]) if exchanges else "")
     requests = read_requests(to_server) if method else []
     decided = [record for record in records if isinstance(record, Decided)]
     return Outcome(
@@ -76,24 +79,16 @@ def outcome_of(script: Script, played: Played) -> Outcome:
         protocol=played.protocol.value,
         request=requests[0] if requests else None,
         response=read_response(to_client, method, ended=True) if method else None,
-        streams=(b"", b"") if script.method else played.streams,
+        streams=(b"", b"") if method else played.streams,
         to_server=to_server,
         to_client=to_client,
         detail=exchange.detail if exchange is not None else "",
     )
 
 
-def _last_exchange(records: Iterable[Record]) -> ExchangeEnded | None:
-    last = None
-    for record in records:
-        if isinstance(record, ExchangeEnded):
-            last = record
-    return last
-
-
-def _method(exchange: ExchangeEnded | None) -> str:
+def _method(exchange: ExchangeEnded) -> str:
     """For reading messages; a head that never came to its end may still have been answered."""
-    return "" if exchange is None else exchange.method.decode("latin-1") or "GET"
+    return exchange.method.decode("latin-1") or "GET"
 
 
 def _verdict(played: Played, exchange: ExchangeEnded | None, decided: list[Decided]) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
+from proxy.model import Confidence
 from proxy.policy.ast import Mark
+from proxy.policy.generation import Generation
 from proxy.policytest import cuts as ways
 from proxy.policytest.bench import Cut, play
 from proxy.policytest.coverage import Watched
@@ -13,6 +16,8 @@ from proxy.policytest.expect import Check, checks_of, diff, printable
 from proxy.policytest.load import Case, Suite
 from proxy.policytest.messages import Seen
 from proxy.policytest.outcome import Outcome, outcome_of
+
+_UNKNOWN = "not given, so it is unknown, which a rule that blocks takes for a match"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def run_suites(
 
 
 def _picked(pattern: str, suite: Suite, case: Case) -> bool:
-    return pattern.lower() in f"{suite.file} {case.model.name}".lower()
+    return pattern.lower() in f"{Path(suite.file).name} {case.model.name}".lower()
 
 
 def run_case(suite: Suite, case: Case, watched: Watched, options: Options) -> Result:
@@ -114,8 +119,8 @@ def run_case(suite: Suite, case: Case, watched: Watched, options: Options) -> Re
         other = outcome(cut, Watched(suite.generation))
         if other != whole:
             lines = (*found, *diff(_differences(whole, other)))
-            return Result(name, case.mark, lines, _notes(whole), words)
-    return Result(name, case.mark, tuple(found), _notes(whole) if found else ())
+            return Result(name, case.mark, lines, _notes(suite, case, whole), words)
+    return Result(name, case.mark, tuple(found), _notes(suite, case, whole) if found else ())
 
 
 def _differences(whole: Outcome, other: Outcome) -> Iterable[Check]:
@@ -133,9 +138,16 @@ def _shown(name: str, value: object) -> tuple[str, ...]:
     return (f"{name}: {' '.join(value.start)} {value.problem}", *head, printable(value.body))
 
 
-def _notes(outcome: Outcome) -> tuple[str, ...]:
+def _asks_who(generation: Generation) -> bool:
+    fields = (name for rules in generation.layers.values() for name in rules.fields)
+    return any(name.startswith("principal.") for name in fields)
+
+
+def _notes(suite: Suite, case: Case, outcome: Outcome) -> tuple[str, ...]:
     """What helps to see why."""
+    unknown = case.script.redirect.principal.confidence is Confidence.NONE
     named = {
+        "principal": _UNKNOWN if unknown and _asks_who(suite.generation) else "",
         "rules that acted": ", ".join(outcome.rules),
         "shadow rules": ", ".join(outcome.shadow_rules),
         "anomalies": ", ".join(outcome.anomalies),

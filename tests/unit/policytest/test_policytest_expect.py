@@ -131,3 +131,14 @@ def test_a_response_cut_short_is_not_a_body_that_matches(tmp_path: Path) -> None
     given = '{response: {headers: {Content-Length: "9"}, body: short, framing: close}}'
     result = one(tmp_path, given, "{response: {body: short}}")
     assert "-response: complete" in changed(result)
+
+
+def test_a_principal_that_nobody_gave_is_pointed_out(tmp_path: Path) -> None:
+    policy = (
+        "version: 1\npolicy: p\nrules: [{id: no-x, layer: auth_connect,"
+        " when: {principal.exe: /bin/x}, then: {block: true}}]\n"
+    )
+    result = one(tmp_path, "{request: {}}", "{verdict: permit}", policy=policy)
+    assert any(note.startswith("principal: not given") for note in result.notes)
+    given = "{connection: {principal: {exe: /bin/y}}, request: {}}"
+    assert one(tmp_path, given, "{verdict: permit}", policy=policy).ok

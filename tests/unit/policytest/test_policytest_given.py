@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from proxy.model import Confidence, Endpoint
-from proxy.policy.cases import CODINGS, CaseModel
+from proxy.policy.cases import CaseModel
+from proxy.policy.cases_given import CODINGS
 from proxy.policytest.given import Reply, Say, Script, script_of
 from tests.unit.policytest.policytest_case import one
 

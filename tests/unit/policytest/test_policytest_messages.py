@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.policy.cases import CODINGS, RequestModel, ResponseModel
+from proxy.policy.cases_given import CODINGS, RequestModel, ResponseModel
 from proxy.policytest.coding import NotDecodable, decode, encode
 from proxy.policytest.messages import read_requests, read_response, request_bytes, response_bytes
 
