@@ -2,6 +2,8 @@
 
 from proxy.testing.bench import WALL, Bench, Questions, sample_flow
 from proxy.testing.drive import Outcome, Step, assert_invariant, assert_same, drive
+from proxy.testing.fuzz import hostile_traces
+from proxy.testing.streams import Report, check_stream_callout, register
 from proxy.testing.trace import (
     Elapse,
     Item,
@@ -22,17 +24,21 @@ __all__ = [
     "Item",
     "Outcome",
     "Questions",
+    "Report",
     "Step",
     "Trace",
     "assert_invariant",
     "assert_same",
     "byte_by_byte",
+    "check_stream_callout",
     "conversation",
     "drive",
     "every_cut",
     "every_split",
+    "hostile_traces",
     "random_cuts",
     "recut",
+    "register",
     "sample_flow",
     "show",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from proxy.model import Direction
 _BOTH = (Direction.OUTBOUND, Direction.INBOUND)
 _FEW = 12  # cuts of a trace that is cut in few places
 _WIDE = 64  # bytes of the widest regular pieces
+_RUNS = re.compile(rb"(.)\1{39,}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,26 @@ def random_cuts(trace: Trace, rng: random.Random) -> list[int]:
     return list(range(width, size, width))
 
 
+def _literal(data: bytes) -> str:
+    """Python text for bytes; long runs of one byte in short."""
+    parts, at = [], 0
+    for run in _RUNS.finditer(data):
+        if run.start() > at:
+            parts.append(repr(data[at : run.start()]))
+        parts.append(f"{run[1]!r} * {len(run[0])}")
+        at = run.end()
+    if at < len(data) or not parts:
+        parts.append(repr(data[at:]))
+    return " + ".join(parts)
+
+
 def show(trace: Trace, cuts: Sequence[int] = ()) -> str:
     """A trace as Python text that makes it again, to paste into a test."""
     lines = ["trace = ["]
     for item in trace:
         match item:
             case fx.Data(direction, data):
-                lines.append(f"    Data(Direction.{direction.name}, {data!r}),")
+                lines.append(f"    Data(Direction.{direction.name}, {_literal(data)}),")
             case fx.Disconnect(direction) | fx.Abort(direction):
                 lines.append(f"    {type(item).__name__}(Direction.{direction.name}),")
             case _:
