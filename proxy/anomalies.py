@@ -127,6 +127,12 @@ _TABLE = (
     ),
     Anomaly("http1.extra_bytes", "bytes from the server that answer no request", 502),
     Anomaly("http1.server_spoke_first", "bytes from the server before any request", 502),
+    # --- content, where it is to be looked into or edited
+    Anomaly("body.coding_unknown", "content coding that cannot be taken off (9110 8.4.1)", 415),
+    Anomaly("body.coding_invalid", "content is not coded as its head says (9110 8.4)"),
+    Anomaly("body.coding_truncated", "coded content that ends early (9110 8.4)"),
+    Anomaly("body.bomb", "coded content that grows beyond the limits", 413),
+    Anomaly("body.partial", "part of a body (206) where the whole is to be edited (9110 14.4)"),
     # --- TLS
     Anomaly("tls.bad_client_hello", "what starts like TLS is not a ClientHello (8446 4.1.2)"),
     Anomaly("tls.client_hello_too_large", "ClientHello above the size limit"),

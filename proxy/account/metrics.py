@@ -27,7 +27,15 @@ from proxy.model import Direction, Layer, Protocol
 OTHER = "_other"
 NAMED_RULES = 500
 VERDICTS = ("permit", "block", "redirect", "edit", "tag", "log")
-EXCHANGE_OUTCOMES = ("forwarded", "blocked", "redirected", "refused", "failed", "aborted")
+EXCHANGE_OUTCOMES = (
+    "forwarded",
+    "blocked",
+    "redirected",
+    "responded",
+    "refused",
+    "failed",
+    "aborted",
+)
 REFUSALS = ("not_redirected", "no_redirect_info", "self", "loop", "bad_preamble", "overload")
 UNINSPECTED = ("permit_ahead", "allow_connection", "exception_open")
 

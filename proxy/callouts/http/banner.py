@@ -13,8 +13,8 @@ from dataclasses import replace
 from proxy.callouts.http import framing
 from proxy.callouts.http.body import Editor
 from proxy.callouts.http.exchange import Exchange
-from proxy.content.ascii_view import encoding_of
 from proxy.content.banner import BannerEditor
+from proxy.content.charsets import charset_in
 from proxy.content.csp import Wish
 from proxy.content.csp_needs import needs
 from proxy.content.insertion import At, Outcome
@@ -105,10 +105,9 @@ def _page(request: RequestHead | None) -> str:
 
 
 def _charset(head: ResponseHead) -> str | None:
-    """What Content-Type declares (RFC 9110 8.3.1)."""
-    value = (head.all(b"content-type") or (b"",))[0].decode("latin-1").lower()
-    label = value.partition("charset=")[2].partition(";")[0].strip(" \t\"'")
-    return encoding_of(label) if label else None
+    """What Content-Type declares, if there is such an encoding."""
+    charset = charset_in(head.get(b"content-type") or b"")
+    return charset.name if charset is not None else None
 
 
 # --- which responses

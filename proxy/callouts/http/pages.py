@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 TEMPLATE = """<!doctype html>
@@ -46,16 +46,28 @@ def render(template: str | None, status: int, values: Mapping[str, str]) -> byte
 def answer(
     status: int, body: bytes, *, close: bool, without_body: bool, location: bytes = b""
 ) -> bytes:
-    """A whole response. `without_body`: to HEAD, which gets the same head and nothing else."""
-    lines = [f"HTTP/1.1 {status} {phrase(status)}"]
-    if location:
-        lines.append(f"Location: {location.decode('ascii')}")
+    """A whole response with a page. `without_body`: to HEAD, the same head and nothing else."""
+    fields = [("Location", location.decode("ascii"))] if location else []
     if status not in _BODILESS:
-        lines += [
-            "Content-Type: text/html; charset=utf-8",
-            f"Content-Length: {len(body)}",
-            "X-Content-Type-Options: nosniff",
-        ]
-    lines += ["Cache-Control: no-store", f"Connection: {'close' if close else 'keep-alive'}"]
-    head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
+        fields.append(("Content-Type", "text/html; charset=utf-8"))
+        fields.append(("X-Content-Type-Options", "nosniff"))
+    fields.append(("Cache-Control", "no-store"))
+    return message(status, fields, body, close=close, without_body=without_body)
+
+
+def message(
+    status: int,
+    fields: Iterable[tuple[str, str]],
+    body: bytes,
+    *,
+    close: bool,
+    without_body: bool,
+) -> bytes:
+    """A whole response. `fields` are ours: nothing from the wire, nothing about framing."""
+    lines = [f"HTTP/1.1 {status} {phrase(status)}"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    if status not in _BODILESS:
+        lines.append(f"Content-Length: {len(body)}")
+    lines.append(f"Connection: {'close' if close else 'keep-alive'}")
+    head = "\r\n".join(lines).encode("utf-8") + b"\r\n\r\n"
     return head if without_body or status in _BODILESS else head + body

@@ -6,13 +6,14 @@ judged, answers keep their order and nothing is queued (RFC 9112 9.3.2).
 
 from __future__ import annotations
 
-from proxy.callouts.http import edits, framing, upstream, writer
-from proxy.callouts.http.body import Body, ChunkedBody, LengthBody
+from proxy.callouts.http import framing, local, outgoing, upstream
+from proxy.callouts.http.bodyplan import Planner
 from proxy.callouts.http.exchange import Exchange
 from proxy.callouts.http.lines import EndOfHead, Finding
 from proxy.callouts.http.parse import parse_request
 from proxy.callouts.http.session import OUT, Session
 from proxy.callouts.http.strict import same_authority
+from proxy.callouts.http.upload import Upload
 from proxy.contract import (
     PERMIT_FIN,
     AllowConnection,
@@ -20,7 +21,6 @@ from proxy.contract import (
     Defer,
     DialFailure,
     NeedMoreData,
-    Permit,
     Replace,
     StreamData,
     Verdict,
@@ -30,6 +30,7 @@ from proxy.limits import Cause, OnException
 from proxy.model import Endpoint, Layer
 from proxy.policy import ast
 from proxy.policy.facts import Facts
+from proxy.policy.ruling import Ruling
 from proxy.records import ExceptionApplied
 
 HEAD_TIMER = "head"
@@ -42,7 +43,7 @@ class RequestSide:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._end = EndOfHead(session.limits.head_bytes)
-        self._body: Body | None = None
+        self._upload = Upload(session)
         self._blank_lines = 0
         self._head_timer = False
         self._authority: bytes | None = None  # explicit mode: whom the upstream was dialled for
@@ -51,6 +52,10 @@ class RequestSide:
     def busy(self) -> bool:
         """Whether a request is on its way here that is not yet an exchange."""
         return self._head_timer or self._session.dialling is not None
+
+    def timer_fired(self, name: str) -> bool:
+        """Whether the timer was about holding a request back."""
+        return self._upload.timer_fired(name)
 
     def forget_timer(self) -> None:
         """The head's timer has fired."""
@@ -67,8 +72,8 @@ class RequestSide:
             return self._fin(data)
         if session.closing:
             return Block(len(data.data))
-        if self._body is not None and session.exchange is not None:
-            return self._step(session.exchange, self._body, data)
+        if self._upload.active and session.exchange is not None:
+            return self._upload.step(session.exchange, data)
         if session.exchange is not None or session.dialling is not None:
             session.hold(OUT)
             return Defer()
@@ -139,7 +144,7 @@ class RequestSide:
                 exchange, 503, upstream.FAILURE_TEXT[DialFailure.OVERLOAD], "refused", close=True
             )
             return Block(len(raw))
-        return self._judge(exchange, head, raw, data.offset + len(raw))
+        return self._judge(exchange, head, raw, data)
 
     def _shed(self) -> bool:
         session = self._session
@@ -176,39 +181,46 @@ class RequestSide:
 
     # --- policy
 
-    def _judge(self, exchange: Exchange, head: RequestHead, raw: bytes, start: int) -> Verdict:
+    def _judge(
+        self, exchange: Exchange, head: RequestHead, raw: bytes, data: StreamData
+    ) -> Verdict:
         session = self._session
-        body = framing.of_request(head)
-        close = not isinstance(body, framing.NoBody)  # a refused body is not read
+        kind = framing.of_request(head)
+        close = not isinstance(kind, framing.NoBody)  # a refused body is not read
         facts = Facts(session.flow.info, session.wall(), head, direction=OUT)
         ruling = session.rule(exchange, facts, Layer.HTTP_REQUEST)
         if ruling is not None:
-            match ruling.action:
-                case ast.Block() as block if ruling.blocked:
-                    return session.block(exchange, block, len(raw), close=close)
-                case ast.Redirect() as redirect:
-                    return session.redirect(exchange, redirect, len(raw), close=close)
-            for planned in ruling.edits:
-                head = self._edit(exchange, head, planned.edit)
+            verdict = self._terminal(exchange, ruling, len(raw), close=close)
+            if verdict is not None:
+                return verdict
+        planner = Planner(session, exchange, facts, Layer.HTTP_REQUEST, kind)
+        edited = outgoing.edit_head(exchange, head, ruling)
+        plan = planner.plan(head, edited, ruling)
+        if plan.refused is not None:
+            return session.deny(plan.refused, OUT, len(raw))
         if session.failed is not None:
             return self._no_upstream(exchange, len(raw))
-        self._body = self._follow(body, start)
-        exchange.sent = self._body is None
-        wire = writer.write_request(
-            upstream.prepare(head, session.flow.info.redirect.explicit, exchange.policy)
+        head = upstream.prepare(
+            edited, facts, exchange.policy, explicit=session.flow.info.redirect.explicit
         )
-        return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
+        return self._upload.begin(exchange, planner, plan, head, raw, data)
 
-    @staticmethod
-    def _edit(exchange: Exchange, head: RequestHead, edit: object) -> RequestHead:
-        match edit:
-            case ast.Headers():
-                exchange.note_edit("headers")
-                return edits.edit_headers(head, edit)
-            case ast.RewriteUrl():
-                exchange.note_edit("rewrite_url")
-                return edits.rewrite_url(head, edit)
-        return head
+    def _terminal(
+        self, exchange: Exchange, ruling: Ruling, n: int, *, close: bool
+    ) -> Verdict | None:
+        session = self._session
+        match ruling.action:
+            case ast.Block() as block if ruling.blocked:
+                return session.block(exchange, block, n, close=close)
+            case ast.Redirect() as redirect:
+                return session.redirect(exchange, redirect, n, close=close)
+            case ast.Respond() as respond:
+                local.respond(session, exchange, respond, ruling, close=close)
+                return Block(n)
+            case ast.MapLocal() as mapped:
+                answered = local.map_local(session, exchange, mapped, close=close)
+                return Block(n) if answered else None
+        return None
 
     def _no_upstream(self, exchange: Exchange, n: int) -> Verdict:
         failed = self._session.failed
@@ -218,7 +230,7 @@ class RequestSide:
 
     def fail(self, exchange: Exchange, failure: DialFailure, detail: str) -> None:
         """Answer for an upstream that is not there (any more)."""
-        self._body = None
+        self._upload.abandon()
         exchange.detail = detail or failure.value
         self._session.answer(
             exchange,
@@ -227,31 +239,6 @@ class RequestSide:
             "failed",
             close=True,
         )
-
-    # --- body
-
-    def _follow(self, kind: framing.Framing, start: int) -> Body | None:
-        match kind:
-            case framing.Length(n):
-                return LengthBody(start, n)
-            case framing.Chunked():
-                return ChunkedBody(self._session.chunk_scanner(OUT))
-        return None
-
-    def _step(self, exchange: Exchange, body: Body, data: StreamData) -> Verdict:
-        verdict = body.step(data)
-        if verdict is None:
-            assert body.fault is not None
-            self._body = None
-            self._session.repairs(body.fault, OUT)
-            return self._session.refuse(body.fault, OUT, 1)
-        if body.sees_all or body.done:
-            exchange.request_bytes = body.size(data.offset + len(data.data))
-        if body.done:
-            self._body = None
-            exchange.sent = True
-            self._session.finish_if_over(exchange)
-        return verdict
 
     def _fin(self, data: StreamData) -> Verdict:
         """The client has said everything. A complete request is still answered (half-close)."""
@@ -263,7 +250,6 @@ class RequestSide:
                 session.closing = True
                 session.flow.finish(OUT.opposite)
             return PERMIT_FIN
-        if self._body is not None:
-            exchange.request_bytes = self._body.size(data.offset)
-            exchange.detail = exchange.detail or "request cut short by the client"
+        if self._upload.active:
+            self._upload.cut(exchange, data.offset)
         return PERMIT_FIN

@@ -7,8 +7,9 @@ answered for with 502.
 
 from __future__ import annotations
 
-from proxy.callouts.http import banner, delivery, framing, sniffing, writer
-from proxy.callouts.http.body import Body, EditedBody
+from proxy.callouts.http import delivery, framing, sniffing, writer
+from proxy.callouts.http.bodyplan import Planner
+from proxy.callouts.http.download import Download
 from proxy.callouts.http.exchange import SERVER_FIN, Answered, Exchange, OnFin
 from proxy.callouts.http.lines import EndOfHead, Finding
 from proxy.callouts.http.parse import parse_response
@@ -19,8 +20,6 @@ from proxy.contract import (
     AllowConnection,
     Block,
     Defer,
-    DropConnection,
-    How,
     NeedMoreData,
     Permit,
     Replace,
@@ -31,7 +30,6 @@ from proxy.heads import ResponseHead
 from proxy.model import Layer
 from proxy.policy import ast
 from proxy.policy.facts import Facts
-from proxy.policy.ruling import Ruling
 
 SNIFF_TIMER = "sniff"
 _MAX_INTERIM = 100
@@ -44,7 +42,7 @@ class ResponseSide:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._end = EndOfHead(session.limits.head_bytes)
-        self._body: Body | None = None
+        self._download = Download(session)
         self._sniffer: Sniffer | None = None
 
     def classify(self, data: StreamData) -> Verdict:
@@ -57,8 +55,8 @@ class ResponseSide:
             return Block(len(data.data))
         if exchange is None:
             return self._unasked()
-        if self._body is not None:
-            return self._step(exchange, self._body, data)
+        if self._download.active:
+            return self._download.step(exchange, data)
         if exchange.answered is Answered.WHOLE:
             return self._extra("http1.extra_bytes")
         return self._head(exchange, data)
@@ -147,7 +145,7 @@ class ResponseSide:
             unknown = frozenset({sniffing.FIELD}) if need is Need.UNKNOWN else frozenset()
             facts = self._facts(exchange, head)
             facts.unknown = unknown
-            return self._judge(exchange, facts, raw, data.offset)
+            return self._judge(exchange, facts, raw, data)
         limits = self._session.limits
         self._sniffer = Sniffer(head, len(raw), kind, limits)
         self._session.flow.set_timer(SNIFF_TIMER, limits.sniff_seconds)
@@ -160,7 +158,7 @@ class ResponseSide:
         self._session.flow.set_timer(SNIFF_TIMER, None)
         facts = self._facts(exchange, sniffer.head)
         facts.sniffed = sniffer.result()
-        return self._judge(exchange, facts, bytes(data.data[: sniffer.length]), data.offset)
+        return self._judge(exchange, facts, bytes(data.data[: sniffer.length]), data)
 
     def stop_sniffing(self) -> None:
         """Time is up: judge on what is there."""
@@ -172,8 +170,8 @@ class ResponseSide:
         session = self._session
         return Facts(session.flow.info, session.wall(), exchange.request, head, IN)
 
-    def _judge(self, exchange: Exchange, facts: Facts, raw: bytes, offset: int) -> Verdict:
-        """Ask policy about the head that stands at `offset`, and do what it says."""
+    def _judge(self, exchange: Exchange, facts: Facts, raw: bytes, data: StreamData) -> Verdict:
+        """Ask policy about the head that stands at the front, and do what it says."""
         session, head = self._session, facts.response
         assert head is not None
         ruling = session.rule(exchange, facts, Layer.HTTP_RESPONSE)
@@ -185,27 +183,17 @@ class ResponseSide:
                     return session.redirect(exchange, redirect, len(raw), close=True)
         if head.status == 101 or (exchange.method == b"CONNECT" and head.status < 300):
             return self._switch(exchange, head, raw)
-        return self._deliver(exchange, head, raw, offset + len(raw), ruling)
+        kind = framing.of_response(head, exchange.method)
+        planner = Planner(session, exchange, facts, Layer.HTTP_RESPONSE, kind)
+        edited = delivery.edit_head(exchange, head, ruling)
+        plan = planner.plan(head, edited, ruling)
+        if plan.refused is not None:
+            return session.deny(plan.refused, IN, len(raw))
+        return self._download.begin(exchange, planner, plan, edited, raw, data)
 
-    def _deliver(
-        self,
-        exchange: Exchange,
-        original: ResponseHead,
-        raw: bytes,
-        start: int,
-        ruling: Ruling | None,
-    ) -> Verdict:
-        session = self._session
-        kind = framing.of_response(original, exchange.method)
-        head, editors = delivery.edit(exchange, original, kind, ruling)
-        scanner = session.chunk_scanner(IN)
-        head, self._body = delivery.frame(exchange, head, kind, editors, scanner, start)
-        head = delivery.persist(exchange, original, head, kind, session.draining)
-        exchange.status = head.status
-        exchange.answered = _ANSWERED[type(kind)]
-        if exchange.answered is Answered.WHOLE:
-            session.finish_if_over(exchange)
-        return _pass_head(raw, head)
+    def timer_fired(self, name: str) -> bool:
+        """Whether the timer was about holding a response back."""
+        return self._download.timer_fired(name)
 
     def _switch(self, exchange: Exchange, head: ResponseHead, raw: bytes) -> Verdict:
         """101, or CONNECT's 2xx: what follows on both sides is another protocol."""
@@ -213,61 +201,24 @@ class ResponseSide:
         self._session.go_raw()
         return _pass_head(raw, head)
 
-    # --- body and end
-
-    def _step(self, exchange: Exchange, body: Body, data: StreamData) -> Verdict:
-        verdict = body.step(data)
-        if verdict is None:
-            assert body.fault is not None
-            self._body = None
-            return self._refuse(body.fault, 1)
-        if body.sees_all or body.done:
-            exchange.response_bytes = body.size(data.offset + len(data.data))
-        if body.done:
-            self._whole(exchange)
-        return verdict
-
-    def _whole(self, exchange: Exchange) -> None:
-        body, self._body = self._body, None
-        if isinstance(body, EditedBody):
-            banner.check(exchange, body.editors)
-        exchange.answered = Answered.WHOLE
-        self._session.finish_if_over(exchange)
+    # --- the end
 
     def _fin(self, data: StreamData, exchange: Exchange | None) -> Verdict:
-        session, body = self._session, self._body
+        session = self._session
         if exchange is None:
             session.close()
             return PERMIT_FIN
-        if body is not None:
-            exchange.response_bytes = body.size(data.offset)
+        self._download.measure(exchange, data.offset)
         match SERVER_FIN[exchange.answered]:
             case OnFin.BAD_GATEWAY:
                 self._bad_gateway(exchange)
             case OnFin.COMPLETE:
-                self._complete(exchange, body)
+                return self._download.complete(exchange, data)
             case OnFin.CUT:
-                return self._cut(exchange, body)
+                return self._download.cut(exchange)
             case OnFin.CLOSE:
                 exchange.must_close = True
                 session.end(exchange, "forwarded")
-        return PERMIT_FIN
-
-    def _complete(self, exchange: Exchange, body: Body | None) -> None:
-        rest = body.flush() if body is not None else b""
-        if rest:
-            self._session.flow.inject(IN, rest)
-        exchange.must_close = True
-        self._whole(exchange)
-
-    def _cut(self, exchange: Exchange, body: Body | None) -> Verdict:
-        """The client sees a short body; where FIN would mean 'complete', it sees RST."""
-        exchange.detail = exchange.detail or "response cut short by the server"
-        exchange.must_close = True
-        if isinstance(body, EditedBody) and not body.chunked:
-            return DropConnection(How.RESET)
-        self._body = None
-        self._session.end(exchange, "aborted")
         return PERMIT_FIN
 
 
@@ -284,11 +235,3 @@ def _offered(exchange: Exchange, head: ResponseHead) -> bool:
 def _pass_head(raw: bytes, head: ResponseHead) -> Verdict:
     wire = writer.write_response(head)
     return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
-
-
-_ANSWERED = {
-    framing.NoBody: Answered.WHOLE,
-    framing.Length: Answered.LENGTH,
-    framing.Chunked: Answered.LENGTH,
-    framing.UntilClose: Answered.CLOSE,
-}

@@ -7,6 +7,7 @@ FIN on both sides, never by silence (`close`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from proxy.anomalies import ANOMALIES
@@ -106,11 +107,15 @@ class Session:
         if not policy.wants(layer):
             return None
         ruling = policy.decide(layer, facts)
+        self.report(exchange, ruling)
+        return ruling
+
+    def report(self, exchange: Exchange, ruling: Ruling) -> None:
+        """Take note of what a ruling did, every hit."""
         for hit in ruling.hits:
             self.flow.emit(replace(hit, exchange=exchange.number))
         exchange.note(ruling)
         self.flow.info.add_tags(ruling.tags)
-        return ruling
 
     def repairs(self, finding: Finding, direction: Direction, *, possible: bool = True) -> bool:
         """Whether policy has this anomaly repaired; reports it either way."""
@@ -161,9 +166,13 @@ class Session:
         """
         action = self.exceptions.parse_error
         self.flow.emit(ExceptionApplied(Cause.PARSE_ERROR, action, "http", finding.id))
-        exchange = self.exchange
         if action is OnException.OPEN:
             return self.go_raw(finding.id)
+        return self.deny(finding, direction, n)
+
+    def deny(self, finding: Finding, direction: Direction, n: int) -> Verdict:
+        """Refuse for an anomaly; that the exception table says so has been reported."""
+        exchange = self.exchange
         if exchange is None:
             self.close()
             return Block(n)
@@ -212,21 +221,38 @@ class Session:
             "proxy": self.proxy_id,
         }
         body = pages.render(template, status, values)
-        page = pages.answer(
-            status,
-            body,
-            close=close,
-            without_body=exchange.method == b"HEAD",
-            location=location,
-        )
-        self.flow.inject(IN, page)
+        head_only = exchange.method == b"HEAD"
+        page = pages.answer(status, body, close=close, without_body=head_only, location=location)
+        self._sent(exchange, status, page, outcome, close)
+
+    def own_answer(
+        self,
+        exchange: Exchange,
+        status: int,
+        fields: Iterable[tuple[str, str]],
+        body: bytes,
+        outcome: str,
+        *,
+        close: bool,
+    ) -> None:
+        """Write a response that is not a page, and end the exchange."""
+        request = exchange.request
+        close = close or self.draining or request is None or not keeps_open(request)
+        head_only = exchange.method == b"HEAD"
+        answer = pages.message(status, fields, body, close=close, without_body=head_only)
+        self._sent(exchange, status, answer, outcome, close)
+
+    def _sent(
+        self, exchange: Exchange, status: int, answer: bytes, outcome: str, close: bool
+    ) -> None:
+        self.flow.inject(IN, answer)
         exchange.status = status
         exchange.must_close = exchange.must_close or close
         self.end(exchange, outcome)
 
     def block(self, exchange: Exchange, block: ast.Block, n: int, *, close: bool) -> Verdict:
         """A rule's refusal, in the way it asks for."""
-        if block.how != "page":
+        if block.how != "page" or exchange.answered is not Answered.NOT:
             exchange.outcome = "blocked"
             return DropConnection(How.DROP if block.how == "drop" else How.RESET)
         self.answer(

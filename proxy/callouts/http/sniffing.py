@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 
 from proxy.callouts.http import framing
-from proxy.callouts.http.body import decoder_for
 from proxy.callouts.http.chunked import ChunkScanner
+from proxy.callouts.http.unframe import unframer_for
 from proxy.content.sniff import sniff
 from proxy.contract import StreamData
 from proxy.heads import ResponseHead
@@ -47,18 +47,18 @@ class Sniffer:
         self.length = length  #: of the head as it came
         self.time_is_up = False
         scanner = ChunkScanner(limits.chunk_line_bytes, limits.trailer_bytes, lambda _: True)
-        self._decoder = decoder_for(kind, scanner)
+        self._unframer = unframer_for(kind, scanner)
         self._limit = limits.sniff_bytes
         self._looked = 0
         self._sample = bytearray()
 
     def look(self, data: StreamData) -> bool:
         """Take note of what is held now; True when that must do."""
-        consumed, content = self._decoder.decode(data.data[self.length + self._looked :])
+        consumed, content = self._unframer.decode(data.data[self.length + self._looked :])
         self._looked += consumed
         self._sample += content
-        decoder = self._decoder
-        enough = len(self._sample) >= self._limit or decoder.done or decoder.fault is not None
+        unframer = self._unframer
+        enough = len(self._sample) >= self._limit or unframer.done or unframer.fault is not None
         return enough or self.time_is_up or data.no_more_data or data.buffer_limit_reached
 
     def result(self) -> str | None:

@@ -79,6 +79,8 @@ class HttpStage:
             self._response.stop_sniffing()
         elif name == KEEPALIVE_TIMER:
             self._keepalive()
+        else:
+            _ = self._request.timer_fired(name) or self._response.timer_fired(name)
 
     def _slow_head(self) -> None:
         """RFC 9110 15.5.9, measured from the head's first byte."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.callouts.http import edits
+from proxy.content.negotiate import narrow_accept_encoding
 from proxy.contract import DialFailure
 from proxy.heads import RequestHead
+from proxy.policy.facts import Facts
 from proxy.policy.ruling import Policy
 
 FAILURE_STATUS = {
@@ -30,15 +32,40 @@ _FOR_THE_PROXY = frozenset({b"proxy-connection", b"proxy-authorization"})
 _RANGES = frozenset({b"range", b"if-range"})
 
 
-def prepare(head: RequestHead, explicit: bool, policy: Policy) -> RequestHead:
-    """The head as the server gets it. `explicit`: the client speaks to a proxy and knows it."""
+def prepare(head: RequestHead, facts: Facts, policy: Policy, *, explicit: bool) -> RequestHead:
+    """The head as the server gets it. `explicit`: the client speaks to a proxy and knows it.
+
+    `facts` are of the request as the client sent it. Where the answer's content may be worked
+    on, codings that cannot be taken off are not asked for, and neither are parts: a part that
+    was edited would not fit the parts that the client has, and one that is searched by itself
+    hides what lies across its edges.
+    """
     if explicit:
         head = edits.without(head, _FOR_THE_PROXY)
         if head.authority:
             head = replace(head, target=_origin_form(head))
-    if head.method != b"HEAD" and getattr(policy, "wants_banner", False):
-        head = _ask_for_identity(head)
+    if head.method == b"HEAD":
+        return head
+    if policy.may_touch_response_body(facts):
+        return edits.without(_decodable(head), _RANGES)
+    if policy.may_inject_banner(facts) and _wants_html(head):
+        head = _decodable(head)
+        # Only where a page is wanted, or downloads could not be resumed.
+        return edits.without(head, _RANGES) if b"html" in (head.get(b"accept") or b"") else head
     return head
+
+
+def _wants_html(head: RequestHead) -> bool:
+    accept = head.get(b"accept")
+    return accept is None or b"html" in accept or b"*/*" in accept
+
+
+def _decodable(head: RequestHead) -> RequestHead:
+    fields = tuple(
+        f._replace(value=narrow_accept_encoding(f.value)) if f.key == b"accept-encoding" else f
+        for f in head.fields
+    )
+    return replace(head, fields=fields)
 
 
 def _origin_form(head: RequestHead) -> bytes:
@@ -47,19 +74,3 @@ def _origin_form(head: RequestHead) -> bytes:
     if not rest and head.method == b"OPTIONS":
         return b"*"
     return rest if rest.startswith(b"/") else b"/" + rest
-
-
-def _ask_for_identity(head: RequestHead) -> RequestHead:
-    """A banner may go into the answer: ask for it uncoded, and whole where a page is wanted.
-
-    Only for requests that would take HTML at all; a part of a page that was changed on its
-    way would not fit the parts that the client has, so a navigation's Range is left out.
-    """
-    accept = head.get(b"accept")
-    if accept is not None and b"html" not in accept and b"*/*" not in accept:
-        return head
-    fields = tuple(
-        f._replace(value=b"identity") if f.key == b"accept-encoding" else f for f in head.fields
-    )
-    head = replace(head, fields=fields)
-    return edits.without(head, _RANGES) if accept is not None and b"html" in accept else head

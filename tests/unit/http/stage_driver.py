@@ -31,8 +31,9 @@ from proxy.contract import (
 )
 from proxy.limits import ExceptionPolicies, Limits, StreamConfig
 from proxy.model import Direction, Endpoint, FlowInfo, Layer, RedirectInfo
+from proxy.policy import ast
 from proxy.policy.facts import Facts
-from proxy.policy.ruling import PlannedEdit, RuleVerdict, Ruling
+from proxy.policy.ruling import BodyWatch, PlannedEdit, RuleVerdict, Ruling
 from proxy.records import AnomalySeen, Decided, ExchangeEnded, Record
 
 C, S = Direction.OUTBOUND, Direction.INBOUND  # who speaks: the client, the server
@@ -48,7 +49,11 @@ class FakePolicy:
     fields: frozenset[str] = frozenset()
     repair: frozenset[str] = frozenset()
     refuse: frozenset[str] = frozenset()
-    wants_banner: bool = False
+    banner: bool = False  #: an answer may get one
+    touches: bool = False  #: an answer's body may be worked on
+    watches: dict[Layer, BodyWatch] = field(default_factory=dict)
+    request_body: Callable[[Facts], Any] | None = None
+    response_body: Callable[[Facts], Any] | None = None
     asked: list[Facts] = field(default_factory=list)
 
     def wants(self, layer: Layer) -> bool:
@@ -56,6 +61,15 @@ class FakePolicy:
 
     def wants_field(self, layer: Layer, field: str) -> bool:
         return field in self.fields
+
+    def watch(self, layer: Layer, facts: Facts) -> BodyWatch | None:
+        return self.watches.get(layer)
+
+    def may_touch_response_body(self, facts: Facts) -> bool:
+        return self.touches
+
+    def may_inject_banner(self, facts: Facts) -> bool:
+        return self.banner
 
     def anomaly_action(self, anomaly: str) -> str:
         if anomaly in self.refuse:
@@ -69,14 +83,28 @@ class FakePolicy:
         return made if made is not None else Ruling(layer, RuleVerdict.PERMIT)
 
     def _maker(self, layer: Layer) -> Callable[[Facts], Any] | None:
-        return {Layer.HTTP_REQUEST: self.request, Layer.HTTP_RESPONSE: self.response}.get(layer)
+        return {
+            Layer.HTTP_REQUEST: self.request,
+            Layer.HTTP_RESPONSE: self.response,
+            Layer.HTTP_REQUEST_BODY: self.request_body,
+            Layer.HTTP_RESPONSE_BODY: self.response_body,
+        }.get(layer)
+
+
+_VERDICTS = {
+    ast.Permit: RuleVerdict.PERMIT,
+    ast.Block: RuleVerdict.BLOCK,
+    ast.Redirect: RuleVerdict.REDIRECT,
+    ast.Respond: RuleVerdict.RESPOND,
+    ast.MapLocal: RuleVerdict.RESPOND,
+}
 
 
 def ruling(layer: Layer, action: Any = None, *edits: Any, rule: str = "r1") -> Ruling:
     """A ruling as a policy would give it, with one hit."""
     verdict = RuleVerdict.PERMIT
     if action is not None:
-        verdict = RuleVerdict.BLOCK if hasattr(action, "how") else RuleVerdict.REDIRECT
+        verdict = _VERDICTS[type(action)]
     hit = Decided(layer, verdict.value, rule, "test", 1)
     return Ruling(
         layer,

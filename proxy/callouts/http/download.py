@@ -1,0 +1,137 @@
+"""A permitted response on its way to the client: held if need be, its body, and its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.callouts.http import delivery, framing, writer
+from proxy.callouts.http.bodyplan import BodyPlan, Planner
+from proxy.callouts.http.exchange import Answered, Exchange
+from proxy.callouts.http.filtered import FilteredBody, Frame
+from proxy.callouts.http.passage import Passage
+from proxy.callouts.http.session import IN, Session
+from proxy.contract import (
+    PERMIT_FIN,
+    DropConnection,
+    How,
+    NeedMoreData,
+    Permit,
+    Replace,
+    StreamData,
+    Verdict,
+)
+from proxy.heads import ResponseHead
+
+_ANSWERED = {
+    framing.NoBody: Answered.WHOLE,
+    framing.Length: Answered.LENGTH,
+    framing.Chunked: Answered.LENGTH,
+    framing.UntilClose: Answered.CLOSE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A response whose head has not gone yet."""
+
+    original: ResponseHead
+    head: ResponseHead  #: as policy edited it; its framing is still the original's
+    raw: bytes  #: as it came
+    kind: framing.Framing
+    plan: BodyPlan
+
+
+class Download(Passage):
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, IN)
+        self._waiting: _Waiting | None = None
+
+    @property
+    def active(self) -> bool:
+        return self._waiting is not None or self._body is not None
+
+    def begin(
+        self,
+        exchange: Exchange,
+        planner: Planner,
+        plan: BodyPlan,
+        head: ResponseHead,
+        raw: bytes,
+        data: StreamData,
+    ) -> Verdict:
+        """Take over a response whose head `raw` stands first in `data`; `head` is to go."""
+        original = planner.facts.response
+        assert original is not None
+        self._hold(original, planner, plan, len(raw))
+        return self._wait(exchange, _Waiting(original, head, raw, planner.kind, plan), data)
+
+    def step(self, exchange: Exchange, data: StreamData) -> Verdict:
+        """The verdict on what is shown of the response in work."""
+        if self._waiting is not None:
+            return self._wait(exchange, self._waiting, data)
+        assert self._body is not None
+        return self._step(exchange, self._body, data)
+
+    def abandon(self) -> None:
+        self._waiting = self._body = self._holder = None
+
+    def measure(self, exchange: Exchange, offset: int) -> None:
+        """Take note of how much of the body there was when the stream ended."""
+        if self._body is not None:
+            exchange.response_bytes = self._body.size(offset)
+
+    def complete(self, exchange: Exchange, data: StreamData) -> Verdict:
+        """The server's FIN is the end of the body."""
+        body = self._body
+        rest = body.flush() if body is not None else b""
+        if isinstance(body, FilteredBody) and body.stopped:
+            verdict = self._stopped(exchange, body, data)
+            if not isinstance(verdict, Replace):
+                return verdict
+            rest = verdict.data
+        if rest:
+            self._session.flow.inject(IN, rest)
+        exchange.must_close = True
+        self._over(exchange)
+        return PERMIT_FIN
+
+    def cut(self, exchange: Exchange) -> Verdict:
+        """The client sees a short body; where FIN would mean 'complete', it sees RST."""
+        body = self._body
+        exchange.detail = exchange.detail or "response cut short by the server"
+        exchange.must_close = True
+        if isinstance(body, FilteredBody) and body.frame is Frame.UNTIL_CLOSE:
+            return DropConnection(How.RESET)
+        self._body = None
+        self._session.end(exchange, "aborted")
+        return PERMIT_FIN
+
+    def _wait(self, exchange: Exchange, waiting: _Waiting, data: StreamData) -> Verdict:
+        self._waiting = waiting
+        held = self._held(exchange, data)
+        if not isinstance(held, bool):
+            return held
+        if held:
+            return NeedMoreData(1)
+        self._waiting = None
+        return self._deliver(exchange, waiting, data.offset + len(waiting.raw))
+
+    def _deliver(self, exchange: Exchange, waiting: _Waiting, start: int) -> Verdict:
+        session, raw, kind = self._session, waiting.raw, waiting.kind
+        scanner = session.chunk_scanner(IN)
+        going = delivery.frame(exchange, waiting.head, kind, waiting.plan, scanner, start)
+        self._body, self._plan = going.body, waiting.plan
+        head = delivery.persist(exchange, waiting.original, going.head, kind, session.draining)
+        exchange.status = head.status
+        exchange.answered = _ANSWERED[type(kind)]
+        if exchange.answered is Answered.WHOLE:
+            session.finish_if_over(exchange)
+        wire = writer.write_response(head) + going.content
+        return Permit(len(raw)) if wire == raw else Replace(len(raw), wire)
+
+    def _count(self, exchange: Exchange, size: int) -> None:
+        exchange.response_bytes = size
+
+    def _whole(self, exchange: Exchange) -> None:
+        exchange.answered = Answered.WHOLE
+        self._session.finish_if_over(exchange)
