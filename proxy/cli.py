@@ -98,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _MODULES.items():
         module = import_module(f"proxy.verbs.{name}")
         module.add_arguments(verb(name, module.run, text))
-    verb("schema", schema, "Print the JSON Schema of the policy language.")
+    sub = verb("schema", schema, "Print the JSON Schema of the policy language.")
+    sub.add_argument("--tests", action="store_true", help="that of *_test.yaml files")
     sub = verb("layers", layers, "List every FWPM_LAYER_* and who serves it.")
     sub.add_argument("--served", choices=("proxy", "redirector", "none"), help="only these")
     _json_flag(sub)
@@ -158,9 +159,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def schema(arguments: argparse.Namespace) -> int:
     """The policy language for editors."""
-    from proxy.policy.jsonschema import policy_schema
+    from proxy.policy.jsonschema import policy_schema, tests_schema
 
-    print(json.dumps(policy_schema(), indent=2, sort_keys=True))
+    made = tests_schema() if arguments.tests else policy_schema()
+    print(json.dumps(made, indent=2, sort_keys=True))
     return OK
 
 

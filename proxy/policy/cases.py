@@ -152,7 +152,7 @@ class CaseModel(Model):
     """One test: when this is given, that must come of it, however the bytes are cut."""
 
     name: str = Field(min_length=1, max_length=200, description="What it shows, in words.")
-    given: GivenModel = GivenModel()
+    given: GivenModel = Field(default_factory=GivenModel)
     expect: ExpectModel
 
 

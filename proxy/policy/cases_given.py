@@ -109,7 +109,7 @@ class ConnectionModel(Model):
     )
     client: Address = Field(default="192.0.2.99:40000", description="Where it comes from.")
     provider: Name = Field(default="static", description="The redirect provider.")
-    principal: PrincipalModel = PrincipalModel()
+    principal: PrincipalModel = Field(default_factory=PrincipalModel)
     tags: list[TagName] = Field(default=[], description="Tags that it has already.")
 
 
@@ -174,7 +174,7 @@ class TurnModel(Model):
 class GivenModel(Model):
     """What happens. Nothing but a connection: only that is made."""
 
-    connection: ConnectionModel = ConnectionModel()
+    connection: ConnectionModel = Field(default_factory=ConnectionModel)
     request: RequestModel | None = None
     response: ResponseModel | None = Field(
         default=None, description="Left out: 200 without content."

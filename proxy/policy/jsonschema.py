@@ -1,4 +1,4 @@
-"""The JSON Schema of policy files: for editors, which complete and check while one types.
+"""The JSON Schemas of policy files and their tests: editors complete and check while one types.
 
 Made of the models of `proxy.policy.schema` and the tables of fields, operators and anomalies;
 nothing of the language is said twice. It is laxer than `check`: what depends on a rule's layer
@@ -14,6 +14,7 @@ from proxy.model import Layer
 from proxy.policy import schema
 from proxy.policy.actions import LAYERS_OF
 from proxy.policy.ast import ListType, Op
+from proxy.policy.cases import CasesModel
 from proxy.policy.fields import FIELDS, FieldSpec, Kind
 from proxy.policy.operands import LISTS_OF, OPERATORS
 
@@ -38,16 +39,26 @@ _OPERATOR_DOCS = {
 def policy_schema() -> Json:
     """The schema as plain data, in a stable order."""
     made = schema.PolicyModel.model_json_schema(by_alias=True)
-    definitions = made.pop("$defs")
-    definitions |= {"Condition": _condition(), **_values()}
+    made["$defs"] |= {"Condition": _condition(), **_values()}
     made["properties"]["anomalies"]["propertyNames"] = {"anyOf": _anomaly_names()}
-    _describe_actions(definitions["Then"])
+    _describe_actions(made["$defs"]["Then"])
+    about = "A policy file. The reference is policies/README.md."
+    return _whole(made, "Sluicegate policy", about)
+
+
+def tests_schema() -> Json:
+    """The schema of `*_test.yaml` files."""
+    about = "Tests of policies. The reference is policies/README.md, Testing policies."
+    return _whole(CasesModel.model_json_schema(by_alias=True), "Sluicegate policy tests", about)
+
+
+def _whole(made: Json, title: str, about: str) -> Json:
     whole = {
         "$schema": _DIALECT,
-        "title": "Sluicegate policy",
-        "description": "A policy file. The reference is policies/README.md.",
+        "title": title,
+        "description": about,
         **{key: made[key] for key in ("type", "properties", "required", "additionalProperties")},
-        "$defs": dict(sorted(definitions.items())),
+        "$defs": dict(sorted(made["$defs"].items())),
     }
     cleaned: Json = _clean(whole)
     return cleaned

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from proxy.errors import PolicyError
+from proxy.policy import jsonschema as exported
+from proxy.policy.document import read_document
+from proxy.policy.positions import Complaints
+from proxy.policy.store import check_directory
 from proxy.policytest.load import load_suites
 from tests.unit.policytest.policytest_case import POLICY
 
@@ -154,9 +161,34 @@ def test_what_is_not_there_is_said(tmp_path: Path, name: str) -> None:
         load_suites(tmp_path / name)
 
 
-def test_the_service_takes_a_policy_whose_tests_are_wrong(tmp_path: Path) -> None:
-    from proxy.policy.store import check_directory
+SHIPPED = Path(__file__).parents[3] / "policies"
 
+
+def data(path: Path) -> Any:
+    document = read_document(path.read_bytes(), Complaints(path.name))
+    assert document is not None
+    return document.data
+
+
+def test_the_committed_schema_of_tests_is_current() -> None:
+    text = (SHIPPED / "tests.schema.json").read_text(encoding="utf-8")
+    assert text == json.dumps(exported.tests_schema(), indent=2, sort_keys=True) + "\n", (
+        "write it anew: sluicegate schema --tests > policies/tests.schema.json"
+    )
+
+
+def test_the_schema_takes_what_ships_and_refuses_what_it_can() -> None:
+    validator = jsonschema.Draft202012Validator(exported.tests_schema())
+    for path in sorted(SHIPPED.rglob("*_test.yaml")):
+        assert not list(validator.iter_errors(data(path))), path
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        where = first.partition("$schema=")[2]
+        assert (path.parent / where).resolve() == SHIPPED / "tests.schema.json"
+    for wrong in ({"tests": [{"name": "a"}]}, {"tests": [], "test": []}, {"policies": []}):
+        assert list(validator.iter_errors(wrong)), wrong
+
+
+def test_the_service_takes_a_policy_whose_tests_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(f"{POLICY}tests: [{{nmae: a}}]\n", encoding="utf-8")
     (tmp_path / "p_test.yaml").write_text("nonsense: [", encoding="utf-8")
     assert check_directory(tmp_path).problems == ()
