@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.anomalies import ANOMALIES
+from proxy.content.scan import StreamScanner
 from proxy.heads import Field, RequestHead, ResponseHead
 from proxy.model import (
     Confidence,
@@ -26,8 +28,9 @@ from proxy.policy.actions import LAYERS_OF
 from proxy.policy.ast import ListType, OnReload, Op
 from proxy.policy.compile import compile_policies
 from proxy.policy.document import read_document
-from proxy.policy.facts import Facts
+from proxy.policy.facts import BodyFacts, Facts
 from proxy.policy.fields import FIELDS
+from proxy.policy.files import DirectoryFiles
 from proxy.policy.generation import Generation
 from proxy.policy.load import parse_policy
 from proxy.policy.positions import Complaints
@@ -40,7 +43,11 @@ EDIT_NAMES: dict[type, str] = {
     ast.Headers: "headers",
     ast.RewriteUrl: "rewrite_url",
     ast.InjectBanner: "inject_banner",
+    ast.Replace: "replace_body",
+    ast.RemoveBody: "remove_body",
+    ast.SetBody: "set_body",
 }
+BODIES = (Layer.HTTP_REQUEST_BODY, Layer.HTTP_RESPONSE_BODY)
 
 
 def read(text: str) -> Any:
@@ -67,9 +74,8 @@ def examples() -> list[Any]:
 def generation(text: str) -> Generation:
     if "version:" not in text:
         text = f"version: 1\npolicy: example\n{text}"
-    loaded = parse_policy(
-        "README.md", text.encode(), lambda path: (POLICIES / "examples" / path).read_bytes()
-    )
+    files = DirectoryFiles(POLICIES / "examples")
+    loaded = parse_policy("README.md", text.encode(), files.read, files.list_folder)
     return compile_policies([loaded], 1)
 
 
@@ -121,17 +127,35 @@ def layer_of(given: dict[str, Any]) -> Layer:
 def facts(given: dict[str, Any], layer: Layer) -> Facts:
     at = datetime.datetime.fromisoformat(given.get("at", "2026-11-25 12:00"))
     answer = None
-    if layer is Layer.HTTP_RESPONSE:
+    if "status" in given:
         answer = ResponseHead(b"1.1", fields(given.get("response_headers", {})), given["status"])
     labels = {direction.label: direction for direction in Direction}
     return Facts(
         flow=flow(given),
         wall=at.timestamp(),
-        request=request(given) if layer in LAYERS_OF["redirect"] else None,
+        request=request(given) if layer.startswith("http_") else None,
         response=answer,
         direction=labels.get(given.get("direction", "")),
         sniffed=given.get("sniffed"),
     )
+
+
+def body(made: Generation, given: dict[str, Any], facts: Facts, layer: Layer) -> BodyFacts:
+    """What would be known of the content; `more`: more of it may come."""
+    watch = made.watch(layer, facts)
+    content = given["body"].encode()
+    found = frozenset[int]()
+    if watch is not None:
+        scanner = StreamScanner(watch.patterns)
+        scanner.feed(content)
+        scanner.finish()
+        found = scanner.found
+    digest = None if given.get("more") else hashlib.sha256(content).hexdigest()
+    return BodyFacts(found, len(content), digest, complete=not given.get("more"))
+
+
+def edit_name(edit: object, layer: Layer) -> str:
+    return "replace" if layer is Layer.STREAM else EDIT_NAMES[type(edit)]
 
 
 def outcome(ruling: Ruling, expect: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +168,7 @@ def outcome(ruling: Ruling, expect: dict[str, Any]) -> dict[str, Any]:
         "veto": ruling.veto,
         "rules": [hit.rule for hit in ruling.hits if not hit.shadow],
         "shadow": [hit.rule for hit in ruling.hits if hit.shadow],
-        "edits": [EDIT_NAMES[type(planned.edit)] for planned in ruling.edits],
+        "edits": [edit_name(planned.edit, ruling.layer) for planned in ruling.edits],
         "tags": list(ruling.tags),
         "action": {key: getattr(ruling.action, key) for key in said},
     }
@@ -157,7 +181,10 @@ def test_example(policy: str, given: dict[str, Any], expect: dict[str, Any]) -> 
         assert made.anomaly_action(given["anomaly"]) == expect["anomaly"]
         return
     layer = layer_of(given)
-    found = outcome(made.decide(layer, facts(given, layer)), expect)
+    known = facts(given, layer)
+    if layer in BODIES:
+        known.body = body(made, given, known, layer)
+    found = outcome(made.decide(layer, known), expect)
     assert {key: found[key] for key in expect} == expect
 
 
@@ -184,7 +211,8 @@ def test_every_operator_list_type_and_layer_is_named(word: str) -> None:
 
 
 def test_every_anomaly_is_documented_as_it_is() -> None:
-    rows = [line for line in TEXT.splitlines() if re.match(r"\| `(http1|tls)\.", line)]
+    row = re.compile(r"\| `[a-z0-9]+\.\w+` \| .* \| [0-9]{3} \| (yes|no) \| \w+ \|")
+    rows = [line for line in TEXT.splitlines() if row.fullmatch(line)]
     assert rows == [
         f"| `{anomaly.id}` | {anomaly.doc} | {anomaly.client_status} |"
         f" {'yes' if anomaly.repairable else 'no'} | {anomaly.default} |"

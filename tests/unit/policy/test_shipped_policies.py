@@ -86,7 +86,8 @@ def test_only_the_baseline_is_on_by_default(baseline: Generation) -> None:
 def test_an_example_works_beside_the_baseline(path: Path, tmp_path: Path) -> None:
     shutil.copy(POLICIES / "baseline.yaml", tmp_path)
     shutil.copy(path, tmp_path)
-    shutil.copytree(POLICIES / "examples" / "lists", tmp_path / "lists")
+    for folder in ("lists", "pages", "local"):
+        shutil.copytree(POLICIES / "examples" / folder, tmp_path / folder)
     report = check_directory(tmp_path)
     assert report.problems == ()
     assert report.policies == tuple(sorted(["baseline", path.stem]))
