@@ -47,7 +47,6 @@ def compile_policies(files: Sequence[ast.PolicyFile], number: int) -> Generation
         policies=tuple(file.policy for file in files),
         rule_ids=tuple(rule.id for rule in rules),
         on_reload=max((f.on_reload for f in files), key=_STRICTNESS.index, default=_KEEP),
-        wants_banner=any(_injects(rule) for rule in rules),
         protocols=_protocols(rules, anomalies),
         layers=MappingProxyType(layers),
         anomalies=anomalies,
@@ -56,10 +55,6 @@ def compile_policies(files: Sequence[ast.PolicyFile], number: int) -> Generation
 
 _KEEP = ast.OnReload.KEEP
 _STRICTNESS = (_KEEP, ast.OnReload.REAUTHORIZE, ast.OnReload.REAUTHORIZE_AND_DROP)
-
-
-def _injects(rule: ast.Rule) -> bool:
-    return not rule.shadow and any(isinstance(a, ast.InjectBanner) for a in rule.then)
 
 
 _Anomalies = tuple[tuple[Matcher, str], ...]

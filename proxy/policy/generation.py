@@ -47,7 +47,6 @@ class Generation:
     policies: tuple[str, ...]
     rule_ids: tuple[str, ...]  #: in the order of files and positions
     on_reload: OnReload
-    wants_banner: bool  #: an enforcing rule injects one
     protocols: frozenset[Protocol]  #: with enforcing rules, or anomalies to refuse
     layers: Mapping[Layer, LayerRules] = field(repr=False)
     anomalies: tuple[tuple[Matcher, str], ...] = field(repr=False)  #: first match decides

@@ -21,7 +21,6 @@ class SampledPolicy:
         self.wants = generation.wants
         self.wants_field = generation.wants_field
         self.watch = generation.watch
-        self.wants_banner = generation.wants_banner
         self.may_touch_response_body = generation.may_touch_response_body
         self.may_inject_banner = generation.may_inject_banner
         self.protocols = generation.protocols

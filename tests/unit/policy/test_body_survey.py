@@ -98,7 +98,8 @@ def watch(*rules: ast.Rule, layer: Layer = DOWNLOAD, **given: Any) -> BodyWatch 
 
 
 def on_body(name: str, *then: ast.Action, **more: Any) -> ast.Rule:
-    return rule(name, *then, **({"layer": DOWNLOAD, "when": is_("body", name)} | more))
+    given: dict[str, Any] = {"layer": DOWNLOAD, "when": is_("body", name)} | more
+    return rule(name, *then, **given)
 
 
 def sources(found: BodyWatch | None) -> list[str]:

@@ -230,9 +230,8 @@ def test_the_interest_mask() -> None:
 def test_what_the_rules_ask_of_the_proxy() -> None:
     banner = ast.InjectBanner("<p>hi</p>")
     assert generation().protocols == frozenset()
-    assert generation(rule("a", banner, layer=RESPONSE)).wants_banner
+    assert generation(rule("a", banner, layer=RESPONSE)).protocols == {Protocol.HTTP1}
     shadow = generation(rule("a", banner, layer=RESPONSE, shadow=True))
-    assert not shadow.wants_banner
     assert shadow.protocols == frozenset()
     hello = rule("b", ast.Block(), layer=Layer.TLS_CLIENT_HELLO)
     assert generation(rule("a", ast.Log()), hello).protocols == {Protocol.HTTP1, Protocol.TLS}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from proxy.errors import PolicyError
-from proxy.patterns import literal, regex
+from proxy.patterns import StreamPattern, literal, regex
 from proxy.policy import ast
 from proxy.policy.load import parse_policy
 
@@ -118,7 +118,7 @@ def test_mistakes_of_banners(text: str, expected: str) -> None:
         ),
     ],
 )
-def test_replacements(layer: str, text: str, items: list[tuple[ast.StreamPattern, str]]) -> None:
+def test_replacements(layer: str, text: str, items: list[tuple[StreamPattern, str]]) -> None:
     made = tuple(ast.Replacement(pattern, by) for pattern, by in items)
     assert one(f"{{replace_body: {text}}}", layer) == ast.Replace(made)
 

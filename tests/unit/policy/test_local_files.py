@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,15 @@ def test_a_path_that_is_not_asked_for_is_not_answered() -> None:
 async def test_a_changed_local_file_is_a_new_generation(directory: Path) -> None:
     store = PolicyStore(directory, lambda result: None)
     store.load_initial()
-    steps = [
-        lambda: (directory / "files" / "a.txt").write_text("AA"),
-        lambda: (directory / "files" / "new.txt").write_text("N"),
-        lambda: (directory / "files" / "new.txt").unlink(),
-        lambda: (directory / "files" / "a.txt").rename(directory / "files" / "c.txt"),
+    files = directory / "files"
+    steps: list[Callable[[], object]] = [
+        lambda: (files / "a.txt").write_text("AA"),
+        lambda: (files / "new.txt").write_text("N"),
+        lambda: (files / "new.txt").rename(files / "newer.txt"),
+        lambda: (files / "newer.txt").unlink(),
     ]
     for number, change in enumerate(steps, start=2):
         change()
-        if number == 5:  # the file that the other rule needs
-            (directory / "files" / "a.txt").write_text("AA")
         result = await store.reload("test")
         assert (result.ok, result.changed, result.generation) == (True, True, number)
     assert not (await store.reload("test")).changed

@@ -111,7 +111,6 @@ def test_the_shipped_policies_are_found_in_a_checkout() -> None:
 def test_the_baseline_forbids_no_offload(baseline: Generation) -> None:
     """Its rules look at connections only: no layer that needs the bytes."""
     assert set(baseline.layers) == {Layer.AUTH_CONNECT}
-    assert not baseline.wants_banner
 
 
 def test_the_baseline_is_not_evaded_by_another_version_of_http(baseline: Generation) -> None:
