@@ -101,7 +101,7 @@ class StreamExpect(Model):
 def _as_stream(value: Any) -> Any:
     if isinstance(value, str):
         return {"is": {"text": value}}
-    if isinstance(value, dict) and value.keys() & {"text", "base64", "file"}:
+    if isinstance(value, dict) and value.keys() & Octets.model_fields.keys():
         return {"is": value}
     return value
 

@@ -58,17 +58,24 @@ def _as_text(value: Any) -> Any:
     return {"text": value} if isinstance(value, str) else value
 
 
+#: Of one body or turn; above what any limit of the proxy is about.
+MAX_OCTETS = 256 * 1024 * 1024
+
+
 class Octets(Model):
     """Bytes: as UTF-8 text, in base64, or from a file below the directory. Exactly one."""
 
     text: str | None = None
     base64: Annotated[str, AfterValidator(_base64)] | None = None
     file: FilePath | None = None
+    repeat: int = Field(default=1, ge=0, description="So many times; 256 MiB at most.")
 
     @model_validator(mode="after")
     def _check_one(self) -> Self:
-        if len(self.model_fields_set) != 1:
+        if len(self.model_fields_set - {"repeat"}) != 1:
             raise Unfit("exactly one of text, base64 and file says what the bytes are")
+        if len(self.text or self.base64 or "") * self.repeat > MAX_OCTETS:
+            raise Unfit("that is more than 256 MiB")
         return self
 
 

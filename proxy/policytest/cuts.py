@@ -10,6 +10,8 @@ from proxy.policytest.bench import Cut
 
 #: Pieces that one byte at a time may come to; larger turns are cut into so many.
 _MOST_PIECES = 20_000
+#: A conversation of more bytes is long.
+_LONG = 4 * 1024 * 1024
 
 
 def whole(data: bytes) -> list[bytes]:
@@ -35,8 +37,8 @@ def at_random(key: str) -> Cut:
     return cut
 
 
-def all_cuts(name: str, cuts: int, seed: int) -> Iterator[tuple[str, Cut]]:
-    """Every cut of a test but the whole, with the words for a report."""
+def all_cuts(name: str, size: int, cuts: int, seed: int) -> Iterator[tuple[str, Cut]]:
+    """Every cut of a test but the whole, with the words for a report; of a long one only two."""
     yield "byte by byte", byte_by_byte
-    for number in range(1, cuts + 1):
-        yield f"cut {number} of {cuts} with --seed {seed}", at_random(f"{seed}/{name}/{number}")
+    for number in range(1, (cuts if size <= _LONG else min(cuts, 1)) + 1):
+        yield f"in cut {number} of --seed {seed}", at_random(f"{seed}/{name}/{number}")

@@ -86,6 +86,10 @@ def octets(source: Octets | None, read_file: ReadFile) -> bytes:
     """The bytes that are meant. Raises OSError."""
     if source is None:
         return b""
+    return _once(source, read_file) * source.repeat
+
+
+def _once(source: Octets, read_file: ReadFile) -> bytes:
     if source.text is not None:
         return source.text.encode("utf-8")
     if source.base64 is not None:

@@ -4,7 +4,7 @@ expected. Two runs of one test whose cuts alone differ have equal outcomes."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.contract import How
 from proxy.policytest.bench import Played
@@ -48,6 +48,16 @@ class Outcome:
     to_server: bytes = field(compare=False)
     to_client: bytes = field(compare=False)
     detail: str = field(compare=False)
+
+    @property
+    def lawful(self) -> Outcome:
+        """What the invariance law speaks of. How much of a message had passed when the flow was
+        reset depends on the cut, as it does on the network: a reset throws away what is on its
+        way (RFC 9293 3.10.7.4).
+        """
+        if not self.ended:
+            return self
+        return replace(self, request=_begun(self.request), response=_begun(self.response))
 
     @property
     def status(self) -> int | None:
@@ -125,6 +135,13 @@ def _settles(hit: Decided) -> bool:
 
 def _exception(record: ExceptionApplied) -> str:
     return f"{record.cause} ({record.action}): {record.detail}"
+
+
+def _begun(message: Seen | None) -> Seen | None:
+    """A message that did not come to its end, without what came of its body."""
+    if message is None or not message.problem:
+        return message
+    return replace(message, body=b"", problem="it is not complete")
 
 
 def _once(names: Iterable[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def result_lines(result: Result, paint: Paint) -> Iterator[str]:
     yield f"{paint(RED, 'FAILED')}  {result.name}"
     yield f"        {mark.file}:{mark.line}:{mark.column}"
     if result.unsteady:
-        yield f"        the outcome is another one {result.unsteady}."
+        yield f"        the outcome is another one when played {result.unsteady}."
         yield "        It must not depend on how the stream is cut: this is a bug of Sluicegate."
     for line in result.diff:
         yield f"        {_painted(line, paint)}"

@@ -112,14 +112,16 @@ def run_case(suite: Suite, case: Case, watched: Watched, options: Options) -> Re
     def outcome(cut: Cut, seen_by: Watched) -> Outcome:
         return outcome_of(script, play(script, seen_by.policy, cut))
 
+    def unmet(seen: Outcome) -> list[str]:
+        return diff(checks_of(case.model.expect, seen, suite.files.read))
+
     whole = outcome(ways.whole, watched)
-    checks = checks_of(case.model.expect, whole, suite.files.read)
-    found, name = diff(checks), case.model.name
-    for words, cut in ways.all_cuts(name, options.cuts, options.seed):
+    found, name = unmet(whole), case.model.name
+    for words, cut in ways.all_cuts(name, script.size, options.cuts, options.seed):
         other = outcome(cut, Watched(suite.generation))
-        if other != whole:
-            lines = (*found, *diff(_differences(whole, other)))
-            return Result(name, case.mark, lines, _notes(suite, case, whole), words)
+        if other.lawful != whole.lawful or unmet(other) != found:
+            lines = (*unmet(other), *diff(_differences(whole.lawful, other.lawful)))
+            return Result(name, case.mark, lines, _notes(suite, case, other), words)
     return Result(name, case.mark, tuple(found), _notes(suite, case, whole) if found else ())
 
 

@@ -58,6 +58,11 @@ def test_bodies_come_from_base64_and_files() -> None:
     assert sent({"request": {"body": {"file": "x.bin"}}}).endswith(b"\r\n\r\n<file>")
 
 
+def test_a_long_body_is_written_short() -> None:
+    body = {"text": "ab", "repeat": 3}
+    assert sent({"request": {"body": body}}).endswith(b"\r\nContent-Length: 6\r\n\r\nababab")
+
+
 def test_framing_fields_that_are_given_stay_alone() -> None:
     request = {"headers": {"content-length": ["3"], "Transfer-Encoding": ["chunked"]}}
     got = sent({"request": {**request, "body": "0\r\n\r\n"}})

@@ -78,6 +78,12 @@ def in_test(text: str) -> str:
             "p_test.yaml:3:37: this is not base64",
         ),
         (
+            in_test(
+                "given: {request: {body: {text: xx, repeat: 134217729}}}\n  expect: {verdict: permit}"
+            ),
+            "p_test.yaml:3:27: that is more than 256 MiB",
+        ),
+        (
             in_test("given: {response: {body: {file: no.html}}}\n  expect: {verdict: permit}"),
             "p_test.yaml:2:3: a file of this test cannot be read",
         ),

@@ -195,7 +195,7 @@ def test_random_cuts_are_those_of_their_seed() -> None:
     data = bytes(range(256))
 
     def pieces(seed: int) -> list[list[bytes]]:
-        return [list(cut(data)) for _, cut in all_cuts("name", 4, seed)]
+        return [list(cut(data)) for _, cut in all_cuts("name", len(data), 4, seed)]
 
     assert pieces(1) == pieces(1)
     assert pieces(1) != pieces(2)
