@@ -21,22 +21,6 @@ _SHIFTS = {_TO_ASCII: True, b"\x1b(J": True, b"\x1b(I": False, b"\x1b$@": False,
 _HIGH = bytes([0, *([0x80] * 255)])
 
 
-# encoding.spec.whatwg.org 4.2: the labels of encodings that do not have ASCII in its place.
-_LABELS = {
-    "utf-16le": "csunicode iso-10646-ucs-2 ucs-2 unicode unicodefeff utf-16 utf-16le",
-    "utf-16be": "unicodefffe utf-16be",
-    "iso-2022-jp": "csiso2022jp iso-2022-jp",
-    "replacement": "csiso2022kr hz-gb-2312 iso-2022-cn iso-2022-cn-ext iso-2022-kr replacement",
-}
-_ENCODINGS = {label: name for name, labels in _LABELS.items() for label in labels.split()}
-
-
-def encoding_of(label: str) -> str:
-    """The encoding's name if ASCII is not in its place there; else the label, in lower case."""
-    label = label.strip("\t\n\f\r ").lower()
-    return _ENCODINGS.get(label, label)
-
-
 class Piece(NamedTuple):
     """Some bytes and what they are read as: one byte each, one for two (UTF-16), or nothing."""
 

@@ -7,23 +7,27 @@ out does not depend on how the document was cut.
 
 from __future__ import annotations
 
-from proxy.content.ascii_view import AsciiView, Iso2022Jp, Plain, Utf16, Window, encoding_of
+import re
+
+from proxy.content.ascii_view import AsciiView, Iso2022Jp, Plain, Utf16, Window
 from proxy.content.csp import Wish
 from proxy.content.html_tag import Attributes
 from proxy.content.insertion import At, Outcome, PlaceFinder
+from proxy.content.prescan import encoding_name
 
 _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xfe\xff": "utf-16be", b"\xff\xfe": "utf-16le"}
+_CHARSET = re.compile(r"(?i)charset\s*=\s*[\"']?([^\"'\s;]+)")
 _NOTHING = Wish((), "")
 
 
 class BannerEditor:
     """Feed it the document: `feed(data)` and `finish()` return what is to be sent instead.
 
-    `html` must be ASCII. `charset` is the encoding that the message's head declares, if any;
-    a byte order mark goes before it, a `<meta>` behind. `wish`: what `html` needs of the
-    page's policies; if one in a `<meta>` forbids it, `plain` (ASCII, needs nothing) goes in
-    its place, or nothing. Raises ValueError for an `at` that is not one of At. Holds back at
-    most 20 characters.
+    `html` must be ASCII. `charset` is the encoding (the WHATWG's name, lower-case) that the
+    message's head declares, if any; a byte order mark goes before it, a `<meta>` behind.
+    `wish`: what `html` needs of the page's policies; if one in a `<meta>` forbids it, `plain`
+    (ASCII, needs nothing) goes in its place, or nothing. Raises ValueError for an `at` that is
+    not one of At. Holds back at most 20 characters.
     """
 
     def __init__(
@@ -117,8 +121,8 @@ class BannerEditor:
         kind = (attributes.get("http-equiv") or "").strip().lower()
         content = attributes.get("content") or ""
         label = attributes.get("charset")
-        if label is None and kind == "content-type":
-            label = content.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
+        if label is None and kind == "content-type" and (found := _CHARSET.search(content)):
+            label = found[1]
         if label and isinstance(self._view, Iso2022Jp) and self._charset is None:
             return self._declared(self._view, label)
         if kind == "content-security-policy":
@@ -127,11 +131,12 @@ class BannerEditor:
 
     def _declared(self, view: Iso2022Jp, label: str) -> Outcome | None:
         """The encoding, where neither the message nor a mark said it: the first one counts."""
-        name = encoding_of(label)
+        name = encoding_name(label.encode("latin-1", "replace"))
         if name == "replacement":
             return Outcome.CHARSET
-        self._charset = name
-        view.off = name != "iso-2022-jp"
+        if name is not None:
+            self._charset = name
+            view.off = name != "iso-2022-jp"
         return None
 
     def _policy(self, text: str, *, complete: bool) -> Outcome | None:

@@ -38,6 +38,7 @@ class Outcome(enum.StrEnum):
     FRAME = "frame"  #: the document of a frame, and the rule wants top-level ones only
     NO_TRANSFORM = "no_transform"  #: Cache-Control: no-transform (RFC 9110 7.7)
 
+    CODING = "coding"  #: a Content-Encoding that cannot be taken off
     CHARSET = "charset"  #: an encoding in which nothing can be written
     CSP = "csp"  #: the page's Content-Security-Policy forbids it
     NO_BODY = "no_body"  #: no <body> tag (or </head>) where it would be one; a frameset
@@ -90,6 +91,7 @@ class PlaceFinder:
         self._opened = 0  # where content opened the body
         self._body_tag = False  # the last tag is the <body> that counts
         self._body_seen = False
+        self._firm = False  # the body stays: no frameset can take its place any more
         self._templates = 0
 
     @property
@@ -163,7 +165,7 @@ class PlaceFinder:
         return None
 
     def _body_start(self, event: Event) -> Place | None:
-        self._body_seen = True
+        self._body_seen = self._firm = True
         if self._at is At.HEAD_END:
             return self._before(event)
         if self._at is At.BODY_START:
@@ -176,18 +178,23 @@ class PlaceFinder:
         """By itself or by its tag: from here on a <body> would only add attributes."""
         self._in = _In.BODY if self._at is At.BODY_END else _In.LATE
         self._opened = self._base + event.at
-        self._scanner.watch_text = False
+        self._firm = self._firm or event.found is Found.TEXT
+        self._scanner.watch_text = self._in is _In.BODY and not self._firm
 
     def _body(self, event: Event) -> Place | None:
         """The body's end is looked for (13.2.6.4.7)."""
-        if event.found is Found.START:
-            if event.name == b"body":
-                self._body_seen = True
-            elif event.name == b"frameset" and not self._body_seen:
-                # Nothing may have been seen yet that keeps a frameset from replacing the body.
+        match event.found:
+            case Found.TEXT:
+                self._firm = True
+            case Found.START if event.name == b"body":
+                self._body_seen = self._firm = True
+            case Found.START if event.name == b"frameset" and not self._firm:
                 self.outcome = Outcome.NO_BODY
-        elif event.found is Found.END and event.name in (b"body", b"html"):
-            return self._before(event)
+            case Found.END if event.name in (b"body", b"html"):
+                if self._firm:
+                    return self._before(event)
+                self.outcome = Outcome.NO_BODY
+        self._scanner.watch_text = not self._firm
         return None
 
     def _late(self, event: Event) -> Place | None:

@@ -1,5 +1,4 @@
-"""The HTTP side of `inject_banner`: which responses take one, as what, and what their heads
-lose.
+"""The HTTP side of `inject_banner`: which responses take one, as what, and under which policy.
 
 Where the banner goes in the document is proxy.content.insertion's; every reason why there is
 none is one of its Outcomes, and stands in the exchange's record as `no banner: <outcome>`.
@@ -19,7 +18,7 @@ from proxy.content.csp import Wish
 from proxy.content.csp_needs import needs
 from proxy.content.insertion import At, Outcome
 from proxy.content.markup import as_ascii, escape, note
-from proxy.heads import Field, RequestHead, ResponseHead
+from proxy.heads import RequestHead, ResponseHead
 from proxy.policy import ast
 from proxy.policy.templates import fill
 
@@ -33,9 +32,6 @@ _FRAMES = frozenset({b"iframe", b"frame", b"embed", b"object", b"fencedframe"})
 _SCRIPTED = frozenset(
     b"hx-request turbo-frame up-version x-barba x-inertia x-livewire x-pjax x-up-version".split()
 )
-
-# Digests of the bytes as they were (RFC 9530, RFC 3230, RFC 1864), and ranges over them.
-_STALE = frozenset({b"content-md5", b"digest", b"repr-digest", b"content-digest", b"accept-ranges"})
 
 
 class ExtendingBanner(BannerEditor):
@@ -63,8 +59,6 @@ def editor_for(
         outcome = Outcome.CSP if editor is None else None
     if outcome is not None:
         exchange.detail = exchange.detail or f"no banner: {outcome}"
-    else:
-        exchange.note_edit("banner")
     return editor
 
 
@@ -161,7 +155,7 @@ def _accepts_documents(request: RequestHead) -> bool:
     return b"*/*" in accept and not browser
 
 
-# --- heads of edited messages
+# --- the head that goes with it
 
 
 def allow(head: ResponseHead, editors: Iterable[Editor]) -> ResponseHead:
@@ -173,21 +167,3 @@ def allow(head: ResponseHead, editors: Iterable[Editor]) -> ResponseHead:
             fields = (f._replace(value=next(values)) if f.key == _CSP else f for f in head.fields)
             head = replace(head, fields=tuple(fields))
     return head
-
-
-def weaken(head: ResponseHead) -> ResponseHead:
-    """The head of a document whose bytes change: no strong validator, digest or range of it."""
-    return replace(head, fields=tuple(_weak(f) for f in head.fields if f.key not in _STALE))
-
-
-def _weak(field: Field) -> Field:
-    if field.key != b"etag" or field.value.startswith(b"W/"):
-        return field
-    return field._replace(value=b"W/" + field.value)
-
-
-def check(exchange: Exchange, editors: tuple[Editor, ...]) -> None:
-    """After the body: the record says 'banner' only if one was put in."""
-    if editors and not any(editor.inserted for editor in editors):
-        exchange.edits.remove("banner")
-        exchange.detail = exchange.detail or f"no banner: {editors[0].outcome}"

@@ -73,9 +73,9 @@ def _lexbor(node) -> Tree:
 
 
 def is_banner(node: Tree) -> bool:
-    if node[0] == "#comment":
-        return node[1] == "BANNER"
-    return node[0] == "div" and ("class", "sluicegate-banner") in node[1]
+    if not isinstance(node[1], tuple):
+        return node == ("#comment", "BANNER")
+    return ("class", "sluicegate-banner") in node[1] or ("name", "notice") in node[1]
 
 
 def without(node: Tree, *, spaces: bool = True) -> tuple[Tree, int]:
@@ -90,7 +90,9 @@ def without(node: Tree, *, spaces: bool = True) -> tuple[Tree, int]:
             continue
         child, below = without(child, spaces=spaces)
         found += below
-        if child[0] == "#text" and not spaces and not str(child[1]).strip():
+        if child[0] == "#text" and not spaces:
+            child = ("#text", str(child[1]).strip())
+        if child == ("#text", ""):
             continue
         if child[0] == "#text" and children and children[-1][0] == "#text":
             children[-1] = ("#text", f"{children[-1][1]}{child[1]}")
@@ -167,3 +169,100 @@ def test_the_cut_does_not_matter(document: str, at: At, sizes: list[int]):
     whole = edit(source, at)
     assert edit(source, at, sizes=(1,) * len(source)) == whole
     assert edit(source, at, sizes=tuple(sizes)) == whole
+
+
+# --- pages as people write them
+
+HEADS = [
+    '<meta charset="utf-8"><title>News &amp; views</title>',
+    "<title>How </body> and <body> work</title>",
+    '<meta name="description" content="<body> > </head>"><base href="/">',
+    "<style>body > p::before { content: '</body><body>' }</style>",
+    "<script>document.write('<body></body></head>'); if (1 < 2 && '</scr' + 'ipt>') x()</script>",
+    "<script><!--\n  var s = '<script>alert(1)</script>';\n//--></script>",
+    '<script type="application/ld+json">{"@type": "WebPage", "name": "</body>"}</script>',
+    "<!-- <body class=old> --><!--[if IE]><body class=ie><![endif]-->",
+    "<!--[if !IE]><!--><meta name=x><!--<![endif]-->",
+    "<noscript><link rel=stylesheet href='a.css'></noscript>",
+    "<template><body><p>not yet</p></body></template>",
+    "<LINK REL='icon' HREF=favicon.ico><META NAME=viewport CONTENT=\"width=device-width\">",
+]
+BLOCKS = [
+    "<p>Plain text with &lt;body&gt; and a &amp; and 1 < 2.</p>",
+    "<table><thead><tr><th>a<tbody><tr><td>1<td>2<tr><td colspan=2>3</table>",
+    "<ul><li>one<li>two<ul><li>deep</ul></ul><dl><dt>t<dd>d</dl>",
+    "<svg viewBox='0 0 9 9'><title>t</title><style>.a{fill:red}</style><path d='M0'/><g></g></svg>",
+    "<svg><desc><![CDATA[ 1 & 2 ]]></desc><foreignObject><p>in</p></foreignObject></svg>",
+    "<math><mi>x</mi><annotation-xml encoding='text/html'><b>y</b></annotation-xml></math>",
+    "<form action=/s><input value='</body>'><select><option>1<option selected>2</select></form>",
+    "<textarea></body><body></textarea><button onclick=\"if (a > b) go('</body>')\">ok</button>",
+    "<script>var page = '</body></html><body>'; for (i = 0; i < n; i++) t('<' + '/body>')</script>",
+    "<style>@media (width > 9px) { a { content: '</body>' } }</style>",
+    "<!-- </body></html> --><!-- a -- b --!><!----><!-->",
+    "<iframe src=x></body></iframe><noscript><p></body></p></noscript><xmp></body></xmp>",
+    "<b><i>misnested</b></i> <a href='?a=1&b=2'>link</a><br/><hr><img src=x alt='a > b'>",
+    "<template><div></body></div><template></html></template></template>",
+    "<pre>\n  <code>&lt;body></code>\n</pre><blockquote><p>one<p>two</blockquote>",
+    "<details><summary>s</summary>d</details><video controls><source src=v></video>",
+    "<DIV CLASS=Upper>UPPER<P>case</DIV><custom-element a=1><slot></slot></custom-element>",
+    "<p>Grüße, 世界 \U0001f600</p><ruby>漢<rp>(<rt>kan<rp>)</ruby>",
+    "</p></unknown><p></p></div><? php ?><!doctype again></ >",
+]
+SHELLS = [
+    "<!DOCTYPE html>\n<html lang=en>\n<head>\n{}\n</head>\n<body>\n{}\n</body>\n</html>\n",
+    "<!doctype html><html><head>{}</head><body class='a b' data-x='>'>{}</body></html>",
+    "<!DOCTYPE HTML PUBLIC '-//W3C//DTD HTML 4.01//EN'><HTML><HEAD>{}</HEAD><BODY>{}</BODY></HTML>",
+    "<html>{}<body>{}",
+    "\ufeff<!doctype html>{}<body onload='x(\"<body>\")'>{}</html>",
+    "<!-- 1 --><!doctype html><html ><head >{}</head ><body\n>{}</body\n></html\n><!-- 2 -->",
+]
+
+
+def pages_of(seed: int) -> Iterator[bytes]:
+    rng = random.Random(seed)
+    for shell in SHELLS:
+        for _ in range(8):
+            head = "\n".join(rng.sample(HEADS, rng.randrange(5)))
+            body = "\n".join(rng.sample(BLOCKS, rng.randrange(1, 6)))
+            yield shell.format(head, body).encode()
+
+
+def whole_pages() -> list[bytes]:
+    every = [SHELLS[0].format("\n".join(HEADS), "\n".join(BLOCKS)).encode()]
+    every += [SHELLS[1].format(head, block).encode() for head in HEADS for block in BLOCKS[:2]]
+    every += [SHELLS[1].format(HEADS[0], block).encode() for block in BLOCKS]
+    return every + [page for seed in range(8) for page in pages_of(seed)]
+
+
+PAGES = whole_pages()
+
+
+@pytest.mark.parametrize("at", list(At))
+@pytest.mark.parametrize("banner", [MARK, NOTE], ids=["comment", "note"])
+def test_pages_differ_by_the_banner_alone(at: At, banner: bytes):
+    if at is HEAD and banner is NOTE:
+        banner = note("seen", HEAD, styled=False)
+    for page in PAGES:
+        out, outcome = edit(page, at, banner)
+        assert outcome == "inserted", page
+        assert out.replace(banner, b"", 1) == page
+        differs_by_the_banner(page, out)
+
+
+@pytest.mark.parametrize(
+    "body", ["<p>one<p>two\n", "<ul><li>a<li>b", "<div><b><i>x", "<table><tr><td>x", "<b><p>x</b>y"]
+)
+def test_a_note_at_the_end_leaves_open_elements_but_for_white_space(body: str):
+    """A <div> ends an open <p>, so that a line end behind </body> falls into the body."""
+    page = SHELLS[0].format("", body).encode()
+    out, outcome = edit(page, END, NOTE)
+    assert outcome == "inserted"
+    differs_by_the_banner(page, out, spaces=False)
+
+
+def test_every_cut_of_a_page_gives_the_same():
+    page = PAGES[0]
+    for at in At:
+        whole = edit(page, at)
+        for cut in range(len(page)):
+            assert edit(page, at, sizes=(cut,)) == whole
