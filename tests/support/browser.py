@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium")
-_FLAGS = [
+_FLAGS = (
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -35,8 +35,7 @@ _FLAGS = [
     "--no-proxy-server",
     "--window-size=800,600",
     "--remote-debugging-pipe",
-    "about:blank",
-]
+)
 
 
 @dataclass
@@ -144,9 +143,9 @@ async def browser(tmp_path: Path) -> AsyncIterator[Tab]:
 
     process = await asyncio.create_subprocess_exec(
         CHROMIUM,
-        *_FLAGS[:-1],
+        *_FLAGS,
         f"--user-data-dir={tmp_path / 'profile'}",
-        _FLAGS[-1],
+        "about:blank",
         preexec_fn=at_3_and_4,
         close_fds=False,
         stdout=asyncio.subprocess.DEVNULL,
