@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.heads import Field, RequestHead, ResponseHead
 from proxy.model import Endpoint, FlowInfo, Layer, Protocol, RedirectInfo
@@ -12,7 +15,7 @@ from proxy.patterns import literal
 from proxy.policy import ast
 from proxy.policy.ast import Compare, Op
 from proxy.policy.compile import compile_policies
-from proxy.policy.facts import Facts
+from proxy.policy.facts import BodyFacts, Facts
 from proxy.policy.generation import Generation
 from proxy.policy.ruling import BodyWatch
 
@@ -175,3 +178,69 @@ def test_rules_on_bodies_enforce_http() -> None:
     """Or HTTP that cannot be inspected would carry the content past them."""
     assert generation(on_body("x", BLOCK, layer=UPLOAD)).protocols == {Protocol.HTTP1}
     assert generation(on_body("x", BLOCK, shadow=True)).protocols == frozenset()
+
+
+# --- what happens was foreseen -------------------------------------------------------------
+
+tests_of_response = st.one_of(
+    st.sampled_from([200, 404]).map(lambda code: is_("status", code)),
+    st.sampled_from(["text/html", "image/png"]).map(lambda kind: is_("content_type", kind)),
+    st.sampled_from(["a.test", "b.test"]).map(lambda host: is_("host", host)),
+    st.sampled_from(["early", "late"]).map(lambda tag: is_("tag", tag)),
+    st.just(ast.Test("response.header", "X-A", (Compare(Op.EXISTS, True),), MARK)),
+)
+conditions = st.recursive(
+    tests_of_response,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=2).map(lambda parts: ast.All(tuple(parts), MARK)),
+        st.lists(inner, min_size=1, max_size=2).map(lambda parts: ast.AnyOf(tuple(parts), MARK)),
+        inner.map(lambda part: ast.Not(part, MARK)),
+    ),
+    max_leaves=4,
+)
+actions: st.SearchStrategy[tuple[ast.Action, ...]] = st.sampled_from(
+    [(REPLACE,), (SET,), (BANNER,), (BLOCK,), (ast.Permit(),), (ast.Tag(("late",)),), (LOG,)]
+)
+some_rules = st.lists(
+    st.tuples(actions, st.none() | conditions, st.none() | conditions, st.booleans()), max_size=4
+)
+
+
+@given(
+    some_rules=some_rules,
+    of_body=st.booleans(),
+    status=st.sampled_from([200, 404]),
+    kind=st.sampled_from([b"text/html", b"image/png"]),
+    more=st.booleans(),
+    tags=st.sampled_from([(), ("early",)]),
+)
+def test_no_edit_comes_unforeseen(
+    some_rules: list[tuple[Any, Any, Any, bool]],
+    of_body: bool,
+    status: int,
+    kind: bytes,
+    more: bool,
+    tags: tuple[str, ...],
+) -> None:
+    layer = DOWNLOAD if of_body else RESPONSE
+    rules = [
+        rule(f"r{n}", *then, when=when, unless=unless, shadow=shadow, layer=layer)
+        for n, (then, when, unless, shadow) in enumerate(some_rules)
+        if not of_body or not isinstance(then[0], ast.Replace | ast.SetBody | ast.InjectBanner)
+    ]
+    made = generation(*rules)
+    asked = facts(tags=tags)
+    fields = [Field(b"Content-Type", b"content-type", kind)]
+    if more:
+        fields.append(Field(b"X-A", b"x-a", b"1"))
+    answer = ResponseHead(b"1.1", tuple(fields), status)
+    known = replace(asked, response=answer, body=BodyFacts(complete=True))
+    ruling = made.decide(layer, known)
+    edits = {type(planned.edit) for planned in ruling.edits}
+    assert made.may_inject_banner(asked) or ast.InjectBanner not in edits
+    assert made.may_touch_response_body(asked) or not edits - {ast.InjectBanner}
+    if of_body:
+        assert made.may_touch_response_body(asked) or not ruling.hits
+        watched = made.watch(layer, known)
+        assert watched is not None or not ruling.hits
+        assert not ruling.blocked or (watched is not None and watched.enforcing)
