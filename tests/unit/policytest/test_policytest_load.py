@@ -79,9 +79,9 @@ def in_test(text: str) -> str:
         ),
         (
             in_test(
-                "given: {request: {body: {text: xx, repeat: 134217729}}}\n  expect: {verdict: permit}"
+                "given: {tls: {}, request: {body: {text: xx, repeat: 134217729}}}\n  expect: {}"
             ),
-            "p_test.yaml:3:27: that is more than 256 MiB",
+            "p_test.yaml:3:36: that is more than 256 MiB",
         ),
         (
             in_test("given: {response: {body: {file: no.html}}}\n  expect: {verdict: permit}"),
