@@ -67,14 +67,19 @@ def from_utf8(data: bytes) -> str:
 class Encoder:
     """Encodes text with kept bytes in it; never raises.
 
+    In ISO-2022-JP what a byte means depends on the escape sequences before it, and these are
+    written anew: a kept byte could become markup. There it is written as U+FFFD would be, which
+    is how it was shown before.
+
     `html`: a character that the encoding lacks becomes a character reference, else `?`.
     `state`: of the decoder, at the place where the text begins.
     """
 
     def __init__(self, charset: Charset, *, html: bool, state: int = 0) -> None:
         errors = "xmlcharrefreplace" if html else "replace"
+        self._stateful = charset.name == "iso-2022-jp"
         self._encoder: _Incremental
-        if charset.name == "iso-2022-jp":
+        if self._stateful:
             self._encoder = iso2022jp.Encoder(_reference if html else _question)
             self._encoder.setstate(state)
         else:
@@ -83,7 +88,9 @@ class Encoder:
     def encode(self, text: str, *, final: bool = False) -> bytes:
         coded = []
         for i, run in enumerate(_ESCAPES.split(text)):
-            if i % 2:  # what the pattern matched
+            if i % 2 and self._stateful:
+                coded.append(self._encoder.encode("\ufffd" * len(run)))
+            elif i % 2:  # what the pattern matched
                 coded.append(bytes(ord(character) - _ESCAPE for character in run))
             else:
                 coded.append(self._encoder.encode(run))

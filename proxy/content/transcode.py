@@ -9,7 +9,8 @@ encoding has several for one character, and never the character:
 - ISO-2022-JP: escape sequences that change nothing go, and the text ends in ASCII.
 
 Bytes that are not text in the encoding (a lone surrogate, half a character at the end, a pair
-that nothing is assigned to) are written as they were everywhere, see `survive`.
+that nothing is assigned to) are written as they were behind an edit, too, but for ISO-2022-JP:
+see `survive`.
 """
 
 from __future__ import annotations
