@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from proxy.limits import Cause
 from proxy.policy.cases import (
     ExpectModel,
     HeaderExpect,
@@ -50,7 +51,13 @@ def diff(checks: Iterable[Check]) -> list[str]:
 
 
 def checks_of(expect: ExpectModel, outcome: Outcome, read_file: ReadFile) -> Iterator[Check]:
-    """Every expectation in the order of the reference. Raises OSError for a file of the test."""
+    """Every expectation in the order of the reference. Raises OSError for a file of the test.
+
+    That no callout fails is always expected: an exception is a bug, whatever it comes to.
+    """
+    for failure in outcome.exceptions:
+        if failure.startswith(Cause.CALLOUT_EXCEPTION):
+            yield Check(("callouts: none failed",), (f"callouts: {failure}",))
     if expect.verdict is not None:
         yield _verdict(expect.verdict, outcome)
     if expect.rule is not None:

@@ -19,9 +19,7 @@ _VERDICTS = {
     "redirected": "redirect",
     "responded": "respond",
     "refused": "refuse",
-    "failed": "fail",
-    "aborted": "fail",
-}
+}  # everything else, failed and aborted, is a fail
 _ENDS = {How.RESET: "reset", How.DROP: "drop"}
 
 
@@ -105,11 +103,11 @@ def _verdict(played: Played, exchange: ExchangeEnded | None, decided: list[Decid
     if played.refusal is not None:
         return "block"
     if exchange is not None and exchange.outcome != "aborted":
-        return _VERDICTS[exchange.outcome]
+        return _VERDICTS.get(exchange.outcome, "fail")
     if _blocking(decided) is not None:
         return "block"
     if exchange is not None:
-        return _VERDICTS[exchange.outcome]
+        return _VERDICTS.get(exchange.outcome, "fail")
     return "refuse" if played.ended in _ENDS else "permit"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.callouts.protocol import ProtocolStage
 from proxy.cli import main
-from proxy.contract import Block, StreamData, Verdict
+from proxy.contract import Block, Permit, StreamData, Verdict
 from proxy.model import Direction
 from tests.unit.policytest.policytest_case import POLICY, changed, one, run
 
@@ -202,3 +202,56 @@ def test_random_cuts_are_those_of_their_seed() -> None:
     assert all(b"".join(cut) == data for cut in pieces(3))
     assert len({tuple(cut) for cut in pieces(1)}) == 5
     assert len(byte_by_byte(bytes(1_000_000))) <= 20_000
+
+
+BODIES = """\
+version: 1
+policy: p
+rules:
+  - {id: up, layer: http_request_body, when: {body: SECRET}, then: {block: {how: reset}}}
+  - {id: down, layer: http_response_body, when: {body: SECRET}, then: {block: {how: reset}}}
+"""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "{request: {method: PUT, body: {text: 'some text SECRET', repeat: 9}}}",
+        "{request: {method: PUT, body: 'SECRET', encoding: gzip, framing: chunked}}",
+        "{response: {body: {text: 'some text SECRET', repeat: 9}, framing: close}}",
+    ],
+)
+def test_how_much_passed_before_a_reset_is_no_bug(tmp_path: Path, given: str) -> None:
+    """The one is found with all of it in hand, the other when most of it has gone."""
+    result = one(tmp_path, given, "{verdict: reset}", policy=BODIES)
+    assert result.ok, result
+
+
+def test_what_is_expected_is_expected_in_every_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is whole in order and leaks in another cut is shown as what it is: not as expected."""
+    classify = ProtocolStage.classify
+
+    def leaky(self: ProtocolStage, data: StreamData) -> Verdict:
+        if data.direction is Direction.OUTBOUND and data.offset > 100 and len(data.data) == 1:
+            return Permit(1)
+        return classify(self, data)
+
+    monkeypatch.setattr(ProtocolStage, "classify", leaky)
+    given = f"{{request: {{method: PUT, body: {'x' * 100}SECRET}}}}"
+    result = one(tmp_path, given, "{to_server: {not_contains: SECRET}}", policy=BODIES)
+    assert result.unsteady == "byte by byte"
+    assert any(line == "-to_server does not contain SECRET" for line in changed(result))
+
+
+def test_a_callout_that_fails_is_never_what_was_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: ProtocolStage, data: StreamData) -> Verdict:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(ProtocolStage, "classify", broken)
+    result = one(tmp_path, "{request: {}}", "{verdict: refuse, server_sees_nothing: true}")
+    assert not result.ok
+    assert any("oops" in line for line in changed(result))
