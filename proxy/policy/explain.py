@@ -18,7 +18,7 @@ from proxy.patterns import StreamPattern
 from proxy.policy import ast
 from proxy.policy.compile import compile_policies
 from proxy.policy.conditions import Conditions
-from proxy.policy.explain_parts import Part, Reason, reasons_of, rests_on, value_of
+from proxy.policy.explain_parts import Part, Reason, no_local_file, reasons_of, rests_on, value_of
 from proxy.policy.explain_words import seen
 from proxy.policy.extract import reader
 from proxy.policy.facts import BodyFacts, Facts
@@ -142,6 +142,8 @@ class Explainer:
         elif fate is None:
             fate = walk.apply(rule)
         reasons = reasons_of(source.rule, when, unless, value)
+        if value and not applies:  # map_local has a condition of its own
+            reasons = (no_local_file(source.rule),)
         return RuleTrace(source.rule, source.policy, fate, applies, reasons, when, unless, by)
 
     def _parts(self, rule: CompiledRule, scope: Scope) -> tuple[Part | None, Part | None]:

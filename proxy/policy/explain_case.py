@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 
 from proxy.heads import RequestHead, ResponseHead
 from proxy.model import Direction, FlowInfo, Layer, Protocol
-from proxy.policy import ast
 from proxy.policy.explain import Explainer, LayerTrace
 from proxy.policy.facts import Facts
-from proxy.policy.localmap import answers
 from proxy.policy.match_body import BODY_FIELDS
 from proxy.policy.ruling import RuleVerdict, Ruling
 
@@ -152,12 +150,5 @@ class _Journey:
                 self._answered = f"{told} blocks the message"
             case RuleVerdict.REDIRECT:
                 self._answered = f"{told} answers with a redirect"
-            case RuleVerdict.RESPOND if self._answers(ruling):
+            case RuleVerdict.RESPOND:
                 self._answered = f"{told} answers in the server's place"
-
-    def _answers(self, ruling: Ruling) -> bool:
-        """Whether `respond` or `map_local` has an answer to this request."""
-        action, request = ruling.action, self._case.request
-        if not isinstance(action, ast.MapLocal) or request is None:
-            return True
-        return answers(action, request.path)

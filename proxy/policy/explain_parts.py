@@ -76,6 +76,12 @@ def reasons_of(
     return tuple(found)
 
 
+def no_local_file(rule: ast.Rule) -> Reason:
+    """Why a rule with map_local does not apply although its conditions hold."""
+    prefix = next(a.prefix for a in rule.then if isinstance(a, ast.MapLocal))
+    return Reason(f"map_local of {prefix} has no answer to this path", rule.mark)
+
+
 def _is_false(part: Part | None) -> bool:
     return part is not None and part.value is False
 
