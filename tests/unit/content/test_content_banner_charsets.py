@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html5lib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.content.banner import BannerEditor
 from proxy.content.insertion import At
-from proxy.content.markup import as_ascii, note
+from proxy.content.markup import as_ascii, escape, note
 
 BANNER = as_ascii('<p title="ü > ß">Überwacht — 監視 \U0001f50d</p>')
 START, END, HEAD = At.BODY_START, At.BODY_END, At.HEAD_END
@@ -212,3 +213,14 @@ def test_html_beyond_ascii_means_the_same_in_scripts_and_styles():
         b"<p>&#233;</p><script>a('\\u00e9\\ud83d\\ude00')</script>"
         b"<style>i::after{content:'\\e9 '}</style>\n"
     )
+
+
+@given(st.text(max_size=40))
+def test_a_value_means_itself_in_text_and_in_quotes_and_ends_no_string(value: str):
+    assert not set(escape(value)) & set("<>\"'`\\\n\r${}=")
+    # Control characters are never the same in HTML (13.2.3.5).
+    plain = "".join(char for char in value if char.isprintable())
+    for quote in "'\"":
+        page = f"<b title={quote}{escape(plain)}{quote}>{escape(plain)}</b>"
+        (found,) = html5lib.parse(page, namespaceHTMLElements=False).iter("b")
+        assert (found.get("title"), found.text or "") == (plain, plain)
