@@ -58,29 +58,8 @@ def checks_of(expect: ExpectModel, outcome: Outcome, read_file: ReadFile) -> Ite
     for failure in outcome.exceptions:
         if failure.startswith(Cause.CALLOUT_EXCEPTION):
             yield Check(("callouts: none failed",), (f"callouts: {failure}",))
-    if expect.verdict is not None:
-        yield _verdict(expect.verdict, outcome)
-    if expect.rule is not None:
-        yield _rule(expect.rule, outcome)
-    for name, wanted, found in (
-        ("rules", expect.rules, outcome.rules),
-        ("shadow_rules", expect.shadow_rules, outcome.shadow_rules),
-        ("tags", expect.tags, outcome.tags),
-        ("anomalies", expect.anomalies, outcome.anomalies),
-        ("edits", expect.edits, outcome.edits),
-    ):
-        if wanted is not None:
-            yield _equal(name, _set(wanted), _set(found))
-    if expect.not_rules:
-        acted = [rule for rule in expect.not_rules if rule in outcome.rules]
-        yield _holds(f"not_rules: {_set(expect.not_rules)}", not acted, f"acted: {_set(acted)}")
-    if expect.status is not None:
-        yield _equal("status", str(expect.status), _or_nothing(outcome.status))
-    if expect.protocol is not None:
-        yield _equal("protocol", expect.protocol, outcome.protocol)
-    if expect.server_sees_nothing:
-        seen = f"server sees: {printable(outcome.to_server)}"
-        yield _holds("server_sees_nothing: true", not outcome.to_server, seen)
+    yield from _decisions(expect, outcome)
+    yield from _results(expect, outcome)
     if expect.request is not None:
         yield from _request(expect.request, outcome.request, read_file)
     if expect.response is not None:
@@ -92,6 +71,30 @@ def checks_of(expect: ExpectModel, outcome: Outcome, read_file: ReadFile) -> Ite
 
 
 # --- verdict and rules ---------------------------------------------------------------------
+
+
+def _decisions(expect: ExpectModel, outcome: Outcome) -> Iterator[Check]:
+    if expect.verdict is not None:
+        yield _verdict(expect.verdict, outcome)
+    if expect.rule is not None:
+        yield _rule(expect.rule, outcome)
+    for name in ("rules", "shadow_rules", "tags", "anomalies", "edits"):
+        wanted = getattr(expect, name)
+        if wanted is not None:
+            yield _equal(name, _set(wanted), _set(getattr(outcome, name)))
+    if expect.not_rules:
+        acted = [rule for rule in expect.not_rules if rule in outcome.rules]
+        yield _holds(f"not_rules: {_set(expect.not_rules)}", not acted, f"acted: {_set(acted)}")
+
+
+def _results(expect: ExpectModel, outcome: Outcome) -> Iterator[Check]:
+    if expect.status is not None:
+        yield _equal("status", str(expect.status), _or_nothing(outcome.status))
+    if expect.protocol is not None:
+        yield _equal("protocol", expect.protocol, outcome.protocol)
+    if expect.server_sees_nothing:
+        seen = f"server sees: {printable(outcome.to_server)}"
+        yield _holds("server_sees_nothing: true", not outcome.to_server, seen)
 
 
 def _verdict(wanted: str, outcome: Outcome) -> Check:

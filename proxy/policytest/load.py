@@ -6,6 +6,7 @@ either are a PolicyError with every place, before anything runs.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from proxy.errors import PolicyError, Problem
 from proxy.policy.ast import Mark, Rule
 from proxy.policy.build import PolicyText, compile_all, load_all
 from proxy.policy.cases import CaseModel, CasesModel
+from proxy.policy.cases_given import MAX_OCTETS
 from proxy.policy.complain import complain
 from proxy.policy.document import MAX_BYTES, Document, read_document
 from proxy.policy.files import DirectoryFiles
@@ -25,7 +27,7 @@ from proxy.policy.generation import Generation
 from proxy.policy.positions import Complaints, node_at, value_of
 from proxy.policy.scalars import kind_of
 from proxy.policy.suggest import hint
-from proxy.policytest.given import Script, script_of
+from proxy.policytest.given import ReadFile, Script, script_of
 
 _TESTS = ("_test.yaml", "_test.yml")
 
@@ -53,7 +55,7 @@ class Suite:
     """The tests of one file, with the policies that are in force for them."""
 
     file: str
-    files: DirectoryFiles
+    read: ReadFile  #: of the directory, for what tests name
     generation: Generation
     rules: tuple[RuleMark, ...]
     tests: tuple[Case, ...]
@@ -148,6 +150,13 @@ class _Loader:
             self._problems += complaints.all
         return not unknown
 
+    def read(self, path: str) -> bytes:
+        """A file that a test names. Raises OSError, for one that is too long too."""
+        data = self._files.read(path, MAX_OCTETS)
+        if len(data) > MAX_OCTETS:
+            raise OSError(errno.EFBIG, f"{path} has more than 256 MiB")
+        return data
+
     # --- tests
 
     def _suite(
@@ -160,7 +169,7 @@ class _Loader:
         except PolicyError as error:
             self._problems += [one for one in error.problems if one not in self._problems]
             return None
-        return Suite(complaints.file, self._files, generation, rules, tests)
+        return Suite(complaints.file, self.read, generation, rules, tests)
 
     def _tests(self, document: Document, complaints: Complaints) -> tuple[Case, ...]:
         """One by one, so that each test's mistakes show at their places."""
@@ -187,7 +196,7 @@ class _Loader:
             complain(complaints, node, CaseModel, error)
             return None
         try:
-            script = script_of(model, self._files.read)
+            script = script_of(model, self.read)
         except OSError as error:
             complaints.at(node, f"a file of this test cannot be read: {error}")
             return None

@@ -113,7 +113,7 @@ def run_case(suite: Suite, case: Case, watched: Watched, options: Options) -> Re
         return outcome_of(script, play(script, seen_by.policy, cut))
 
     def unmet(seen: Outcome) -> list[str]:
-        return diff(checks_of(case.model.expect, seen, suite.files.read))
+        return diff(checks_of(case.model.expect, seen, suite.read))
 
     whole = outcome(ways.whole, watched)
     found, name = unmet(whole), case.model.name
