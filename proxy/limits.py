@@ -79,6 +79,9 @@ class FlowTimes:
     """What the shell of a flow waits for."""
 
     connect_seconds: float = 5.0
+    #: Where policy answers requests itself, the dial waits so long for the client's first byte,
+    #: and then for bytes that need it. 0: dial at once.
+    dial_wait_seconds: float = field(default=0.25, metadata={"zero": True})
     identify_seconds: float = 5.0  #: an explicit client's preamble
     idle_seconds: float = 300.0  #: no byte either way, on flows with exchanges
     opaque_idle_seconds: float = 0.0  #: the same on opaque flows; 0: none, TCP keepalive only

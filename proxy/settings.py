@@ -91,12 +91,12 @@ _Upstream = Annotated[str, BeforeValidator(_upstream)]
 _Port = Annotated[str, BeforeValidator(_port)]
 
 
-def _amount(default: int | float) -> Callable[[object], int | float]:
-    """A size or a duration, as the default is; 0 (none) only where the default is 0."""
+def _amount(default: int | float, *, zero: bool) -> Callable[[object], int | float]:
+    """A size or a duration, as the default is; `zero`: 0 means none."""
 
     def convert(value: object) -> int | float:
         amount = to_seconds(value) if isinstance(default, float) else to_bytes(value)
-        if amount == 0 and default != 0:
+        if amount == 0 and not zero:
             raise ValueError("must be greater than 0")
         return amount
 
@@ -110,7 +110,8 @@ def _section_of(kind: type[_Dataclass]) -> type[_Section]:
         default = entry.default
         annotation: Any = type(default)
         if isinstance(default, int | float):
-            annotation = Annotated[annotation, BeforeValidator(_amount(default))]
+            zero = entry.metadata.get("zero", default == 0)
+            annotation = Annotated[annotation, BeforeValidator(_amount(default, zero=zero))]
         fields[entry.name] = (annotation, default)
     return create_model(f"{kind.__name__}Section", __base__=_Section, **fields)
 

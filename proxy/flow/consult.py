@@ -9,20 +9,13 @@ from typing import cast
 
 from proxy.account.ledger import FlowAccount
 from proxy.api import Refuse
-from proxy.callouts.registration import ConnectionRegistration
+from proxy.callouts.registration import POLICY, ConnectionRegistration, rule_of
 from proxy.contract import Mode
 from proxy.flow.asks import Reply, put
 from proxy.flow.services import Services
 from proxy.limits import Cause, OnException
 from proxy.model import FlowInfo, Layer
 from proxy.records import Decided, ExceptionApplied
-
-POLICY = "callouts"  #: what records name in the place of a policy
-
-
-def rule_of(name: str) -> str:
-    """What records name in the place of a rule."""
-    return f"callout:{name}"
 
 
 class Consultation:

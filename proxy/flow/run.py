@@ -18,6 +18,7 @@ from proxy.errors import BadPreamble, NotRedirected, RedirectError
 from proxy.flow.authorise import authorise, judge
 from proxy.flow.consult import Consultation
 from proxy.flow.dial import DialError, dial, keep_alive, resolve
+from proxy.flow.patience import until_needed
 from proxy.flow.services import Services
 from proxy.flow.shell import FlowShell
 from proxy.flow.side import reset_on_close
@@ -131,7 +132,10 @@ async def _live(shell: FlowShell, leftover: bytes) -> None:
     await shell.client.attach(shell.services.loop)
     if leftover:
         shell.on_data(shell.client.reads, leftover)
-    await _follow(shell, plan)
+    if plan.addresses:
+        await until_needed(shell)
+    if shell.outcome is None and not shell.answered_alone:
+        await _follow(shell, plan)
     while shell.outcome is None:
         shell.wake.clear()
         if shell.target is None:

@@ -41,6 +41,7 @@ class FlowShell:
         self.reason = ""
         self.wake = asyncio.Event()  #: set when the task has something to do
         self.target: Endpoint | None = None  #: what the task shall dial
+        self.heard = False  #: the client has said something
         self.connecting: asyncio.Task[Any] | None = None  #: the task, while it dials
         self.client = Side(OUT, self, sock, services.watch)
         self.upstream: Side | None = None
@@ -59,15 +60,30 @@ class FlowShell:
         self._ends: tuple[Endpoint, Endpoint] | None = None
         self._preamble = info.redirect.preamble  # owed to the client until the first dial is over
 
+    @property
+    def needs_upstream(self) -> bool:
+        """Something waits to be sent to an upstream that is not there."""
+        return self._pending_size > 0 or (self._finish_upstream and not self.client.finished)
+
+    @property
+    def answered_alone(self) -> bool:
+        """Everything was said to the client, and there never was an upstream."""
+        return self.upstream is None and self._finish_upstream and self.client.finished
+
     # --- bytes and ends of streams, from the two sides
 
     def on_data(self, direction: Direction, data: bytes) -> None:
         self._active = now = self.services.loop.time()
         self.account.count(direction, len(data))
+        if not self.heard and direction is OUT:
+            self.heard = True
+            self.wake.set()
         self._apply(self._engine.feed(fx.Data(direction, data), now))
 
     def on_eof(self, direction: Direction) -> None:
         self.feed(fx.Disconnect(direction))
+        if self.outcome is None and self.answered_alone:
+            self.end(How.CLOSE, FlowOutcome.CLOSED, "")
 
     def on_abort(self, direction: Direction, detail: str) -> None:
         """A RST was read. The other side hears of it from the engine."""
@@ -107,6 +123,7 @@ class FlowShell:
         else:
             self._pending.append(effect.data)
             self._pending_size += len(effect.data)
+            self.wake.set()
             if self._pending_size > WRITE_HIGH:
                 self.client.hold(Hold.NO_UPSTREAM)
 
@@ -130,6 +147,7 @@ class FlowShell:
             self.upstream.finish()
         else:
             self._finish_upstream = True
+            self.wake.set()
         upstream_done = self.upstream.finished if self.upstream else self._finish_upstream
         if self.client.finished and upstream_done and self.outcome is None:
             self._set_timer(

@@ -48,6 +48,7 @@ def compile_policies(files: Sequence[ast.PolicyFile], number: int) -> Generation
         rule_ids=tuple(rule.id for rule in rules),
         on_reload=max((f.on_reload for f in files), key=_STRICTNESS.index, default=_KEEP),
         protocols=_protocols(rules, anomalies),
+        answers=any(_answers(rule) for rule in rules if not rule.shadow),
         layers=MappingProxyType(layers),
         anomalies=anomalies,
     )
@@ -55,6 +56,10 @@ def compile_policies(files: Sequence[ast.PolicyFile], number: int) -> Generation
 
 _KEEP = ast.OnReload.KEEP
 _STRICTNESS = (_KEEP, ast.OnReload.REAUTHORIZE, ast.OnReload.REAUTHORIZE_AND_DROP)
+
+
+def _answers(rule: ast.Rule) -> bool:
+    return any(isinstance(action, ast.Respond | ast.MapLocal) for action in rule.then)
 
 
 _Anomalies = tuple[tuple[Matcher, str], ...]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.anomalies import ANOMALIES
 from proxy.model import Layer, Protocol
+from proxy.policy import ast
 from proxy.policy.arbitration import Action, Outcome, arbitrate
 from proxy.policy.ast import OnReload
 from proxy.policy.facts import Facts
@@ -48,6 +49,7 @@ class Generation:
     rule_ids: tuple[str, ...]  #: in the order of files and positions
     on_reload: OnReload
     protocols: frozenset[Protocol]  #: with enforcing rules, or anomalies to refuse
+    answers: bool  #: an enforcing rule answers requests in the place of the server
     layers: Mapping[Layer, LayerRules] = field(repr=False)
     anomalies: tuple[tuple[Matcher, str], ...] = field(repr=False)  #: first match decides
 
@@ -126,6 +128,8 @@ def _ruling(
 ) -> Ruling:
     verdict = final.verdict if final is not None else None
     passes = verdict is None or verdict is RuleVerdict.PERMIT
+    if final is not None and isinstance(final.action, ast.MapLocal):
+        passes = True  # where there is no file the request may go on to the server
     return Ruling(
         layer=scope.layer,
         verdict=verdict or RuleVerdict.PERMIT,

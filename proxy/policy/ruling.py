@@ -75,6 +75,10 @@ class Policy(Protocol):
     def protocols(self) -> frozenset[Recognised]:
         """Protocols that have enforcing (not shadow) rules of their own layers."""
 
+    @property
+    def answers(self) -> bool:
+        """Whether an enforcing rule answers requests in the place of the server."""
+
     def wants(self, layer: Layer) -> bool:
         """Whether any rule looks at that layer (the interest mask)."""
 

@@ -24,6 +24,7 @@ class SampledPolicy:
         self.may_touch_response_body = generation.may_touch_response_body
         self.may_inject_banner = generation.may_inject_banner
         self.protocols = generation.protocols
+        self.answers = generation.answers
         self.anomaly_action = generation.anomaly_action
         self._decide = generation.decide
         self._observe = observe

@@ -6,7 +6,7 @@ its place; or it must be refused, because it is coded in a way that cannot be lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,9 +14,11 @@ from proxy.callouts.http import banner, bodyrules, framing
 from proxy.callouts.http.body import Editor
 from proxy.callouts.http.chain import Chain, Editing, Inspection, Inspector
 from proxy.callouts.http.exchange import Exchange
+from proxy.callouts.http.filtered import FilteredBody, Frame
 from proxy.callouts.http.lines import Finding
 from proxy.callouts.http.search import Search
 from proxy.callouts.http.session import Session
+from proxy.callouts.http.unframe import Unframer
 from proxy.callouts.http.variables import render, variables
 from proxy.content.codings import CodingLimits, codings_of, unsupported
 from proxy.content.replace import ReplacePlan, StreamReplacer
@@ -48,7 +50,8 @@ class BodyPlan:
     """At most one of `chain`, `content` and `refused` is there; none: untouched.
 
     `edited`: the content changes, so validators, digests and the length do not hold any more.
-    `watch`: what is looked for, for those who look ahead (`block: {hold: ...}`).
+    `watch`: what is looked for, for those who look ahead (`block: {hold: ...}`). `asked` makes
+    the body of a message whose content callouts are shown.
     """
 
     chain: Chain | None = None
@@ -57,10 +60,20 @@ class BodyPlan:
     refused: Finding | None = None
     watch: BodyWatch | None = None
     codings: tuple[str, ...] = ()
+    asked: Callable[[Unframer, Chain | None, Frame], FilteredBody] | None = None
 
     @property
     def edited(self) -> bool:
-        return bool(self.editors) or self.content is not None
+        return bool(self.editors) or self.content is not None or self.asked is not None
+
+    @property
+    def untouched(self) -> bool:
+        return self.chain is None and self.asked is None
+
+    def body(self, unframer: Unframer, frame: Frame) -> FilteredBody:
+        """The way of a body that does not pass untouched."""
+        make = self.asked or FilteredBody
+        return make(unframer, self.chain, frame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ judged, answers keep their order and nothing is queued (RFC 9112 9.3.2).
 
 from __future__ import annotations
 
-from proxy.callouts.http import framing, local, outgoing, upstream
-from proxy.callouts.http.bodyplan import Planner
+from proxy.api import Interest
+from proxy.callouts.http import consulting, framing, local, outgoing, upstream
+from proxy.callouts.http.advice import Advice
+from proxy.callouts.http.bodyplan import BodyPlan, Planner
+from proxy.callouts.http.consulting import Consulting
 from proxy.callouts.http.exchange import Exchange
 from proxy.callouts.http.lines import EndOfHead, Finding
 from proxy.callouts.http.parse import parse_request
@@ -44,6 +47,7 @@ class RequestSide:
         self._session = session
         self._end = EndOfHead(session.limits.head_bytes)
         self._upload = Upload(session)
+        self._advice: Advice | None = None  # callouts are being asked about a request
         self._blank_lines = 0
         self._head_timer = False
         self._authority: bytes | None = None  # explicit mode: whom the upstream was dialled for
@@ -72,6 +76,8 @@ class RequestSide:
             return self._fin(data)
         if session.closing:
             return Block(len(data.data))
+        if self._advice is not None and session.exchange is not None:
+            return self._consult(session.exchange, self._advice, data)
         if self._upload.active and session.exchange is not None:
             return self._upload.step(session.exchange, data)
         if session.exchange is not None or session.dialling is not None:
@@ -195,13 +201,53 @@ class RequestSide:
                 return verdict
         planner = Planner(session, exchange, facts, Layer.HTTP_REQUEST, kind)
         edited = outgoing.edit_head(exchange, head, ruling)
+        if consulting.wanted(session, consulting.OF_REQUEST):
+            side = consulting.OF_REQUEST
+            asking = Consulting(session, exchange, side, head, edited, kind, len(raw))
+            self._advice = Advice(asking, planner, ruling, raw)
+            session.asking = True
+            return self._consult(exchange, self._advice, data)
         plan = planner.plan(head, edited, ruling)
+        return self._go(exchange, planner, plan, edited, raw, data)
+
+    def _consult(self, exchange: Exchange, advice: Advice, data: StreamData) -> Verdict:
+        """Ask the callouts; the server has to wait, as it cannot know the request yet."""
+        verdict = advice.consulting.step(data)
+        if isinstance(verdict, Defer | NeedMoreData):
+            return verdict
+        self._stop_asking()
+        if verdict is not None:
+            return verdict
+        head, plan, blocking = advice.plan()
+        assert isinstance(head, RequestHead)
+        if blocking is not None:
+            return self._upload.blocked(exchange, blocking, data)
+        return self._go(exchange, advice.planner, plan, head, advice.raw, data)
+
+    def _stop_asking(self) -> None:
+        self._advice = None
+        if self._session.asking:
+            self._session.asking = False
+            self._session.resume(OUT.opposite)
+
+    def _go(
+        self,
+        exchange: Exchange,
+        planner: Planner,
+        plan: BodyPlan,
+        edited: RequestHead,
+        raw: bytes,
+        data: StreamData,
+    ) -> Verdict:
+        session = self._session
         if plan.refused is not None:
             return session.deny(plan.refused, OUT, len(raw))
         if session.failed is not None:
             return self._no_upstream(exchange, len(raw))
+        explicit = session.flow.info.redirect.explicit
+        touched = session.panel.may_change(Interest.RESPONSE_BODY | Interest.RESPONSE_DATA)
         head = upstream.prepare(
-            edited, facts, exchange.policy, explicit=session.flow.info.redirect.explicit
+            edited, planner.facts, exchange.policy, explicit=explicit, touched=touched
         )
         return self._upload.begin(exchange, planner, plan, head, raw, data)
 
@@ -231,6 +277,7 @@ class RequestSide:
     def fail(self, exchange: Exchange, failure: DialFailure, detail: str) -> None:
         """Answer for an upstream that is not there (any more)."""
         self._upload.abandon()
+        self._stop_asking()
         exchange.detail = detail or failure.value
         self._session.answer(
             exchange,
