@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from proxy.content.html_tag import NAME_MAX, SPACE, TAG_NAME, Attributes, TagReader
+from proxy.content.html_tag import NAME_MAX, SIMPLE_VALUE, SPACE, TAG_NAME, Attributes, TagReader
 
 
 class Found(enum.Enum):
@@ -35,7 +35,7 @@ class Event(NamedTuple):
     name: bytes = b""  #: lower-case; cut at 16 bytes
 
 
-class _State(enum.Enum):
+class _State(enum.IntEnum):  # of int for its fast hash
     DATA = enum.auto()
     TAG = enum.auto()
     BOGUS = enum.auto()  # <!doctype ...>, <?...>, </...>: all end at the first >
@@ -63,6 +63,7 @@ _RAW_END = {
 _SCRIPT_TURN = re.compile(rb"(?i)<!--|</script" + _ENDS)
 _ESCAPED_TURN = re.compile(rb"(?i)-->|<(/?)script" + _ENDS)
 _SCRIPT_OVERLAP = len(b"</script")
+_OWN_VALUE_MAX = 1 << 20
 _TREE_NEEDED = frozenset({b"svg", b"math", b"select"})
 
 # Text and simple tags of elements that change nothing, in one go: most of a body. Possessive,
@@ -72,11 +73,8 @@ _SPECIAL = b"|".join(
 )
 _ORDINARY = re.compile(
     rb"(?:[^<]++|</?+(?!(?i:" + _SPECIAL + rb")[" + SPACE + rb"/>])[A-Za-z][A-Za-z0-9-]*+"
-    rb"(?:["
-    + SPACE
-    + rb"]++[A-Za-z][A-Za-z0-9_:-]*+(?:=\"[^\"]*+\")?+)*+["
-    + SPACE
-    + rb"]*+/?+>)++"
+    rb"(?:[" + SPACE + rb"]++[A-Za-z][A-Za-z0-9_:-]*+(?:=" + SIMPLE_VALUE + rb")?+)*+"
+    rb"[" + SPACE + rb"]*+/?+>)++"
 )
 
 
@@ -86,7 +84,8 @@ class TagScanner:
     `kept` says how many bytes at the end of that buffer were not settled (at most 17).
     `watch_text`: whether TEXT is reported, and every tag; without it only tags of elements that
     change how things are read, of `body`, `html`, `frameset` and `template` are sure to be.
-    `all_attributes`: of every start tag, and not of `meta` only.
+    `all_attributes`: of every start tag, and not of `meta` only; for HTML of our own, whose
+    values may be long (images in data: URLs).
     """
 
     def __init__(self, *, all_attributes: bool = False) -> None:
@@ -98,7 +97,7 @@ class TagScanner:
         self._lost = False
         self._name = b""  # of the tag found last, or of the element whose raw text this is
         self._starts = False  # that tag is a start tag
-        self._inside = TagReader()
+        self._inside = TagReader(_OWN_VALUE_MAX) if all_attributes else TagReader()
         self._open = dict.fromkeys(_TREE_NEEDED, 0)
 
     @property

@@ -14,14 +14,16 @@ from collections.abc import Iterator
 NAME_MAX = 16  #: bytes of a tag's name that are told
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_NAME = 32
-MAX_ATTRIBUTE_VALUE = 8192
+MAX_ATTRIBUTE_VALUE = 8192  #: of a stranger's document
 
 SPACE = rb"\t\n\f\r "  #: white space, inside a regular expression's class
+#: An attribute's value in any of its forms, as long as there is nothing odd about it.
+SIMPLE_VALUE = rb"(?:\"[^\"]*+\"|'[^']*+'|[^\"'=<>`" + SPACE + rb"]++)"
 _SPACES = b"\t\n\f\r "
 _SLASH, _GREATER = b"/>"
 
 
-class _In(enum.Enum):
+class _In(enum.IntEnum):  # of int for its fast hash
     """Where in a tag."""
 
     NAME = enum.auto()
@@ -75,8 +77,9 @@ class Attributes:
     more, than is kept, so that what is here is not all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, value_max: int = MAX_ATTRIBUTE_VALUE) -> None:
         self.cut = False
+        self._value_max = value_max
         self._raw: dict[bytes, bytes] = {}
         self._name = b""
 
@@ -107,7 +110,7 @@ class Attributes:
     def value(self, piece: bytes) -> None:
         if self._name:
             raw = self._raw[self._name]
-            self._raw[self._name] = self._bounded(raw, piece, MAX_ATTRIBUTE_VALUE)
+            self._raw[self._name] = self._bounded(raw, piece, self._value_max)
 
     def _bounded(self, kept: bytes, piece: bytes, most: int) -> bytes:
         room = most - len(kept)
@@ -122,7 +125,8 @@ class TagReader:
     before it (self-closing, where that means something). `attributes`: if they were asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, value_max: int = MAX_ATTRIBUTE_VALUE) -> None:
+        self._value_max = value_max
         self.closed = True
         self.slash = False
         self.attributes: Attributes | None = None
@@ -132,7 +136,7 @@ class TagReader:
     def begin(self, *, attributes: bool, exact: bool) -> None:
         """A tag begins. `exact`: `slash` is needed."""
         self.closed, self.slash, self._in = False, False, _In.NAME
-        self.attributes = Attributes() if attributes else None
+        self.attributes = Attributes(self._value_max) if attributes else None
         self._exact = exact or attributes
 
     def read(self, buffer: bytes, at: int) -> int:

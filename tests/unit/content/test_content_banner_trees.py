@@ -231,7 +231,7 @@ def whole_pages() -> list[bytes]:
     every = [SHELLS[0].format("\n".join(HEADS), "\n".join(BLOCKS)).encode()]
     every += [SHELLS[1].format(head, block).encode() for head in HEADS for block in BLOCKS[:2]]
     every += [SHELLS[1].format(HEADS[0], block).encode() for block in BLOCKS]
-    return every + [page for seed in range(8) for page in pages_of(seed)]
+    return every + [page for seed in range(6) for page in pages_of(seed)]
 
 
 PAGES = whole_pages()
@@ -261,7 +261,7 @@ def test_a_note_at_the_end_leaves_open_elements_but_for_white_space(body: str):
 
 
 def test_every_cut_of_a_page_gives_the_same():
-    page = PAGES[0]
+    page = SHELLS[5].format(HEADS[5], "\n".join(BLOCKS[3:9])).encode()
     for at in At:
         whole = edit(page, at)
         for cut in range(len(page)):

@@ -159,6 +159,13 @@ class TestHonoured:
             assert not forbidden("font-src 'none'", html.encode())
         assert not forbidden("default-src 'none'", b"<base href=/x>")
 
+    def test_long_attributes_are_read_whole(self):
+        style = "color:red;" * 5000
+        policy = f"style-src 'unsafe-hashes' {digest(style)}; img-src data:"
+        html = f"<img style='{style}' src='data:image/png;base64,{'A' * 50000}'>".encode()
+        assert not forbidden(policy, html)
+        assert forbidden(policy, html.replace(b"red", b"blue"))
+
     def test_an_external_script_under_strict_dynamic(self):
         policy = f"script-src 'strict-dynamic' 'nonce-a' 'self' {GO}"
         assert forbidden(policy, b"<script src=/x></script>")
