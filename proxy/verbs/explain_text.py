@@ -93,14 +93,19 @@ def _print_step(step: Step, everything: bool) -> None:
         return
     print(f"{step.layer.value}: {_layer_outcome(step, trace)}")
     hidden = 0
-    quiet = sum(rule.fate is Fate.NO_MATCH for rule in trace.rules)
+    quiet = sum(map(_is_quiet, trace.rules))
     for rule in trace.rules:
-        if rule.fate is Fate.NO_MATCH and quiet > _MANY and not everything:
+        if _is_quiet(rule) and quiet > _MANY and not everything:
             hidden += 1
             continue
         _print_rule(rule)
     if hidden:
         print(paint(GREY, f"  and {count(hidden, 'rule')} that do not match (--all shows them)"))
+
+
+def _is_quiet(trace: RuleTrace) -> bool:
+    """Neither did it match, nor would it if it had been reached."""
+    return not trace.applies and trace.fate in (Fate.NO_MATCH, Fate.NOT_REACHED)
 
 
 def _layer_outcome(step: Step, trace: LayerTrace) -> str:

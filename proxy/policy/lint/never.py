@@ -34,7 +34,7 @@ def _contradictions(entry: Entry) -> Iterator[Finding]:
         yield _warning("lint.never", entry, f"{entry.id} never applies: {told} {again}")
     elif entry.rule.unless is not None and contradiction(entry.unless):
         told = " and ".join(map(words, contradiction(entry.unless)))
-        yield _warning("lint.never", entry, f"the exception of {entry.id} never holds: {told}")
+        yield _warning("lint.never_excepted", entry, f"{entry.id}: {told}: never an exception")
 
 
 def _exceptions(entry: Entry) -> Iterator[Finding]:

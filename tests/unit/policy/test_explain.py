@@ -364,6 +364,19 @@ def test_patterns_are_found_by_what_decides_without_the_rules_that_depend() -> N
     assert step.trace.ruling.rule == "n"
 
 
+def test_local_files_that_have_no_answer_are_a_reason() -> None:
+    rule = "{id: m, layer: http_request, then: {map_local: {path: /l/a.txt, file: a.txt}}}"
+    text = f"version: 1\npolicy: p\nrules: [{rule}]\n".encode()
+    files = (parse_policy("p.yaml", text, lambda path, *limit: b"x"),)
+    made = Explainer(files, compile_policies(files, 1))
+    trace = made.explain(Layer.HTTP_REQUEST, Facts(flow(), 0.0, get("/l/b.txt")))
+    assert fates(trace) == {"m": Fate.NO_MATCH}
+    (words,) = why(trace, "m")
+    assert words.endswith("has no answer to this path")
+    there = made.explain(Layer.HTTP_REQUEST, Facts(flow(), 0.0, get("/l/a.txt")))
+    assert fates(there) == {"m": Fate.DECIDES}
+
+
 # --- it is what decides
 
 

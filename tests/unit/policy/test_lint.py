@@ -177,6 +177,12 @@ def test_the_same_twice() -> None:
     assert found(text) == [("lint.repeated", "a"), ("lint.duplicate", "c")]
 
 
+def test_an_exception_that_never_holds_leaves_the_rule_as_it_is() -> None:
+    unless = "except: {all: [{host: a.test}, {host: b.test}]}"
+    text = rules(f"id: a, {REQUEST}, when: {{path: /x}}, {unless}, {LOG}")
+    assert found(text) == [("lint.never_excepted", "a")]
+
+
 # --- edits that fight
 
 
