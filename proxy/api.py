@@ -137,10 +137,13 @@ class Message:
 class Forward:
     """Let the message go on; with a head, that one goes on in its place.
 
-    Framing and hop-by-hop fields of a given head are ignored: they are the proxy's.
+    Of a given head count: path and query of the target, status and reason, and the fields but
+    for framing and hop-by-hop ones, which are the proxy's. `skip_body`: this callout does not
+    want to see the body of this message.
     """
 
     head: RequestHead | ResponseHead | None = None
+    skip_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,9 @@ class HttpCallout(Protocol):
     """Asked about the messages of one flow. Only what `Interest` names is ever called.
 
     Inline: plain methods. Out of band: coroutine methods of the same names and arguments.
+    Contents are without codings and come before the rules of policy for bodies, which judge
+    and edit what the callouts made of them. Of parts (206) and of codings that cannot be
+    taken off no content is shown: the exception policy `undecodable` decides.
     """
 
     def request(self, message: Message) -> HttpAnswer | Awaitable[HttpAnswer]:
@@ -177,7 +183,11 @@ class HttpCallout(Protocol):
         """A final response head, after policy."""
 
     def body(self, message: Message, content: bytes) -> bytes | Awaitable[bytes]:
-        """A complete decoded body of at most `body_bytes`; returns what goes on instead."""
+        """A complete body of at most `body_bytes`; returns what goes on instead.
+
+        The message is held until its body is complete. A longer one is not shown: the
+        exception policy `buffer_limit` decides (or `on_error`). Event streams are never held.
+        """
 
     def data(self, message: Message, content: bytes, last: bool) -> bytes | Awaitable[bytes]:
         """The next piece of a decoded body; returns what goes on instead. Cut as the reads

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from proxy.callouts.registration import HttpRegistration
 from proxy.contract import FlowHandle
 from proxy.limits import StreamConfig
 from proxy.policy.ruling import Policy
@@ -14,10 +15,12 @@ from proxy.policy.ruling import Policy
 class CalloutContext:
     """`policies` returns the generation in force now; an exchange asks once and keeps it.
 
-    `wall` returns seconds since the epoch (the core reads no clock itself).
+    `wall` returns seconds since the epoch (the core reads no clock itself). `http` are the
+    users' own callouts, from the first asked to the last.
     """
 
     flow: FlowHandle
     config: StreamConfig
     policies: Callable[[], Policy]
     wall: Callable[[], float]
+    http: tuple[HttpRegistration, ...] = ()

@@ -21,7 +21,8 @@ def forget_inbound(fall: Waterfall, claimant: Stage) -> None:
         fall.books.drop_held(lane)
         fall.books.end_block_run(stage, lane)
         fall.books.end_credit(lane)
-        lane.deferred, lane.asks = False, 0
+        lane.deferred = False
+        fall.forget_questions(lane)
         lane.input_ended = lane.fin_decided = True
     fall.pause_changed = True
 

@@ -114,6 +114,11 @@ class Waterfall:
             stage.handle.ended_outputs.add(lane.direction)
             self.push_fin(stage.index + 1, lane.direction)
 
+    def forget_questions(self, lane: Lane) -> None:
+        """What was asked behind this lane is of no use any more: answers are ignored."""
+        lane.asks = 0
+        self.asked = {n: (stage, by) for n, (stage, by) in self.asked.items() if by is not lane}
+
     def count_missed(self, stage: Stage, direction: Direction, n: int) -> None:
         """n bytes left the stream at `stage`."""
         for lower in self.stages[stage.index + 1 :]:

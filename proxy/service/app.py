@@ -13,11 +13,11 @@ from proxy import __version__
 from proxy.account.ledger import Accounts, FlowOutcome
 from proxy.account.metrics import Counters
 from proxy.account.sinks import open_sink
+from proxy.callouts.registration import rule_of
 from proxy.contract import Drain, How
 from proxy.engine.budget import Budget
 from proxy.engine.stages import protocol_stage
 from proxy.errors import SettingsError, SluicegateError
-from proxy.flow.consult import rule_of
 from proxy.flow.hangup import HangupWatch
 from proxy.flow.services import Services
 from proxy.model import Endpoint
@@ -182,7 +182,7 @@ class Service:
 
     def _make_services(self) -> Services:
         config = self.settings.stream_config()
-        protocol = protocol_stage(config, self._current_policy, time.time)
+        protocol = protocol_stage(config, self._current_policy, time.time, self._callouts.http)
         return Services(
             loop=self._loop,
             provider=self._provider,

@@ -3,6 +3,14 @@
 from proxy.testing.bench import WALL, Bench, Questions, sample_flow
 from proxy.testing.drive import Outcome, Step, assert_invariant, assert_same, drive
 from proxy.testing.fuzz import hostile_traces
+from proxy.testing.http import (
+    check_http_callout,
+    register_http,
+    request,
+    response,
+    sample_exchanges,
+    unchunked,
+)
 from proxy.testing.streams import Report, check_stream_callout, register
 from proxy.testing.trace import (
     Elapse,
@@ -30,6 +38,7 @@ __all__ = [
     "assert_invariant",
     "assert_same",
     "byte_by_byte",
+    "check_http_callout",
     "check_stream_callout",
     "conversation",
     "drive",
@@ -39,6 +48,11 @@ __all__ = [
     "random_cuts",
     "recut",
     "register",
+    "register_http",
+    "request",
+    "response",
+    "sample_exchanges",
     "sample_flow",
     "show",
+    "unchunked",
 ]

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from proxy.callouts.registration import HttpRegistration
 from proxy.engine.budget import Budget
 from proxy.engine.effects import Ask
 from proxy.engine.engine import Engine
@@ -22,6 +23,7 @@ from proxy.engine.stages import protocol_stage
 from proxy.flow.asks import Question, put
 from proxy.limits import StreamConfig
 from proxy.model import Endpoint, FlowInfo, RedirectInfo
+from proxy.policy.compile import compile_policies
 from proxy.policy.ruling import Policy
 from proxy.testing.drive import Answers, Outcome, drive
 from proxy.testing.trace import Trace, recut
@@ -42,15 +44,16 @@ def sample_flow(
 class Bench:
     """Runs traces, each through a flow of its own.
 
-    With a `policy` (a Generation) the protocol stage is there, as in the service; `stages`
-    are further registrations. `flow` makes the FlowInfo of each run, `answers` takes the place
-    of the event loop for questions, `wall` is seconds since the epoch.
+    With a `policy` (a Generation), or with `http` callouts, the protocol stage is there, as in
+    the service; `stages` are further registrations. `flow` makes the FlowInfo of each run,
+    `answers` takes the place of the event loop for questions, `wall` is seconds since the epoch.
     """
 
     def __init__(
         self,
         *stages: Registration,
         policy: Policy | None = None,
+        http: Sequence[HttpRegistration] = (),
         config: StreamConfig | None = None,
         flow: Callable[[], FlowInfo] = sample_flow,
         answers: Answers | None = None,
@@ -58,10 +61,12 @@ class Bench:
     ) -> None:
         self.config = config or StreamConfig()
         self._stages = list(stages)
-        self._flow = flow
+        self.flow = flow
         self._answers = answers
-        if policy is not None:
-            self._stages.append(protocol_stage(self.config, lambda: policy, lambda: wall))
+        if policy is not None or http:
+            generation = policy or compile_policies((), 1)
+            stage = protocol_stage(self.config, lambda: generation, lambda: wall, http)
+            self._stages.append(stage)
 
     def run(self, trace: Trace, cuts: Sequence[int] = ()) -> Outcome:
         """Drive a fresh flow with the trace, cut at these positions of its data.
@@ -81,11 +86,11 @@ class Bench:
     def engine(self, budget: Budget | None = None) -> Engine:
         """A fresh engine whose clock stands still."""
         budget = budget or Budget(self.config.limits.process_buffer)
-        return Engine(self._flow(), self._stages, self.config, budget, lambda: 0.0)
+        return Engine(self.flow(), self._stages, self.config, budget, lambda: 0.0)
 
     def with_stages(self, *stages: Registration) -> Bench:
         """The same bench with further stages."""
-        bench = Bench(config=self.config, flow=self._flow, answers=self._answers)
+        bench = Bench(config=self.config, flow=self.flow, answers=self._answers)
         bench._stages = [*self._stages, *stages]
         return bench
 

@@ -32,7 +32,8 @@ _SMALL = 4096  # stage_buffer of the budget runs: a callout must decide at the l
 _EVERY_BYTE = 8192  # bytes of a trace that is still fed byte by byte
 _EVERY_SPLIT = 48  # bytes of a trace that is still cut in two at every place
 _TIMEOUT = 2.0  # seconds, as in the settings
-_FAULTS = (Cause.CALLOUT_EXCEPTION, Cause.CALLOUT_OVERRUN, Cause.BUFFER_LIMIT)
+OWN_FAULTS = (Cause.CALLOUT_EXCEPTION, Cause.CALLOUT_OVERRUN)
+_FAULTS = (*OWN_FAULTS, Cause.BUFFER_LIMIT)
 
 
 @dataclass(slots=True)
@@ -138,24 +139,35 @@ def check_stream_callout(
 
 
 def check_trace(
-    bench: Bench, trace: Trace, rng: random.Random, cuts: int, report: Report
+    bench: Bench,
+    trace: Trace,
+    rng: random.Random,
+    cuts: int,
+    report: Report,
+    view: Callable[[bytes], bytes] = bytes,
+    faults: Sequence[Cause] = _FAULTS,
 ) -> Outcome:
-    """One trace on a bench: the law in several cuts, no fault. Returns the uncut outcome."""
+    """One trace on a bench: the law in several cuts, no fault. Returns the uncut outcome.
+
+    `view` as in `assert_same`.
+    """
     whole = bench.run(trace)
     report.runs += 1
-    refuse_faults(whole, trace, ())
+    refuse_faults(whole, trace, (), faults)
     for chosen in _ways(trace, rng, cuts):
         other = bench.run(trace, chosen)
         report.runs += 1
-        refuse_faults(other, trace, chosen)
-        assert_same(whole, other, trace, chosen)
+        refuse_faults(other, trace, chosen, faults)
+        assert_same(whole, other, trace, chosen, view)
     return whole
 
 
-def refuse_faults(outcome: Outcome, trace: Trace, cuts: Sequence[int]) -> None:
+def refuse_faults(
+    outcome: Outcome, trace: Trace, cuts: Sequence[int], faults: Sequence[Cause] = _FAULTS
+) -> None:
     """AssertionError when a callout failed in this run."""
     for record in outcome.all_records:
-        if isinstance(record, ExceptionApplied) and record.cause in _FAULTS:
+        if isinstance(record, ExceptionApplied) and record.cause in faults:
             at = f"{record.callout}: {record.cause.value}: {record.detail}"
             raise AssertionError(f"the callout fails: {at}\n{show(trace, cuts)}")
 

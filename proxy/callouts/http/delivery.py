@@ -55,7 +55,7 @@ def frame(
     request = exchange.request
     old_client = request is not None and request.version == b"1.0"
     strip = old_client and isinstance(kind, framing.Chunked)
-    if plan.chain is None and not strip:
+    if plan.untouched and not strip:
         return Delivery(head, body=_untouched(kind, scanner, start))
     unframer = unframer_for(kind, scanner)
     if not (plan.edited or strip):
@@ -69,7 +69,7 @@ def frame(
     if plan.edited:
         head = banner.allow(stale.weaken(head), [editor for _, editor in plan.editors])
     out = Frame.UNTIL_CLOSE if old_client else Frame.CHUNKS
-    return Delivery(head, body=FilteredBody(unframer, plan.chain, out))
+    return Delivery(head, body=plan.body(unframer, out))
 
 
 _SAME = {

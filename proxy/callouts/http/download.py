@@ -9,6 +9,7 @@ from proxy.callouts.http.bodyplan import BodyPlan, Planner
 from proxy.callouts.http.exchange import Answered, Exchange
 from proxy.callouts.http.filtered import FilteredBody, Frame
 from proxy.callouts.http.passage import Passage
+from proxy.callouts.http.pieces import AskedBody
 from proxy.callouts.http.session import IN, Session
 from proxy.contract import (
     PERMIT_FIN,
@@ -79,6 +80,10 @@ class Download(Passage):
         """Take note of how much of the body there was when the stream ended."""
         if self._body is not None:
             exchange.response_bytes = self._body.size(offset)
+
+    def ending(self) -> Verdict | None:
+        """The server's FIN: the verdict on it while callouts are asked about the last of a body."""
+        return self._body.ending() if isinstance(self._body, AskedBody) else None
 
     def complete(self, exchange: Exchange, data: StreamData) -> Verdict:
         """The server's FIN is the end of the body."""

@@ -54,7 +54,7 @@ def frame(
     """
     if plan.content is not None:
         return _other_content(head, kind, plan.content, scanner)
-    if plan.chain is None:
+    if plan.untouched:
         return Outgoing(head, body=_untouched(kind, scanner, start))
     if not plan.edited:
         same = Frame.LENGTH if isinstance(kind, framing.Length) else Frame.CHUNKS
@@ -62,7 +62,7 @@ def frame(
     head = stale.without_digests(head)
     coding = writer.make_field(b"Transfer-Encoding", b"chunked")
     head = replace(head, fields=(*framing.without_framing(head.fields), coding))
-    body = FilteredBody(unframer_for(kind, scanner), plan.chain, Frame.CHUNKS)
+    body = plan.body(unframer_for(kind, scanner), Frame.CHUNKS)
     return Outgoing(_modern(head, server), body=body)
 
 
@@ -76,7 +76,8 @@ def gathered(head: RequestHead, content: bytes) -> Outgoing:
 def may_gather(head: RequestHead, kind: framing.Framing, plan: BodyPlan, limit: int) -> bool:
     """Whether an edited body is worth waiting for: small, and the client sends it unasked."""
     small = isinstance(kind, framing.Length) and kind.n <= limit
-    return small and plan.edited and plan.chain is not None and not head.all(b"expect")
+    editing = plan.edited and plan.chain is not None and plan.asked is None
+    return small and editing and not head.all(b"expect")
 
 
 def _modern(head: RequestHead, server: Endpoint) -> RequestHead:

@@ -7,8 +7,10 @@ answered for with 502.
 
 from __future__ import annotations
 
-from proxy.callouts.http import delivery, framing, sniffing, writer
-from proxy.callouts.http.bodyplan import Planner
+from proxy.callouts.http import consulting, delivery, framing, sniffing, writer
+from proxy.callouts.http.advice import Advice
+from proxy.callouts.http.bodyplan import BodyPlan, Planner
+from proxy.callouts.http.consulting import Consulting
 from proxy.callouts.http.download import Download
 from proxy.callouts.http.exchange import SERVER_FIN, Answered, Exchange, OnFin
 from proxy.callouts.http.lines import EndOfHead, Finding
@@ -44,17 +46,23 @@ class ResponseSide:
         self._end = EndOfHead(session.limits.head_bytes)
         self._download = Download(session)
         self._sniffer: Sniffer | None = None
+        self._advice: Advice | None = None  # callouts are being asked about a response
 
     def classify(self, data: StreamData) -> Verdict:
         session, exchange = self._session, self._session.exchange
         if session.tunnel:
             return AllowConnection()
+        if session.asking:
+            session.hold(IN)
+            return Defer()
         if data.disconnect:
             return self._fin(data, exchange)
         if session.closing:
             return Block(len(data.data))
         if exchange is None:
             return self._unasked()
+        if self._advice is not None and self._advice.consulting.exchange is exchange:
+            return self._consult(exchange, self._advice, data)
         if self._download.active:
             return self._download.step(exchange, data)
         if exchange.answered is Answered.WHOLE:
@@ -157,7 +165,10 @@ class ResponseSide:
         self._sniffer = None
         self._session.flow.set_timer(SNIFF_TIMER, None)
         facts = self._facts(exchange, sniffer.head)
-        facts.sniffed = sniffer.result()
+        if sniffer.undecodable:
+            facts.unknown = frozenset({sniffing.FIELD})
+        else:
+            facts.sniffed = sniffer.result()
         return self._judge(exchange, facts, bytes(data.data[: sniffer.length]), data)
 
     def stop_sniffing(self) -> None:
@@ -186,9 +197,39 @@ class ResponseSide:
         kind = framing.of_response(head, exchange.method)
         planner = Planner(session, exchange, facts, Layer.HTTP_RESPONSE, kind)
         edited = delivery.edit_head(exchange, head, ruling)
+        if consulting.wanted(session, consulting.OF_RESPONSE):
+            side = consulting.OF_RESPONSE
+            asking = Consulting(session, exchange, side, head, edited, kind, len(raw))
+            self._advice = Advice(asking, planner, ruling, raw)
+            return self._consult(exchange, self._advice, data)
         plan = planner.plan(head, edited, ruling)
+        return self._go(exchange, planner, plan, edited, raw, data)
+
+    def _consult(self, exchange: Exchange, advice: Advice, data: StreamData) -> Verdict:
+        """Ask the callouts about the response whose head stands at the front."""
+        verdict = advice.consulting.step(data)
+        if isinstance(verdict, Defer | NeedMoreData):
+            return verdict
+        self._advice = None
+        if verdict is not None:
+            return verdict
+        head, plan, blocking = advice.plan()
+        assert isinstance(head, ResponseHead)
+        if blocking is not None:
+            return self._download.blocked(exchange, blocking, data)
+        return self._go(exchange, advice.planner, plan, head, advice.raw, data)
+
+    def _go(
+        self,
+        exchange: Exchange,
+        planner: Planner,
+        plan: BodyPlan,
+        edited: ResponseHead,
+        raw: bytes,
+        data: StreamData,
+    ) -> Verdict:
         if plan.refused is not None:
-            return session.deny(plan.refused, IN, len(raw))
+            return self._session.deny(plan.refused, IN, len(raw))
         return self._download.begin(exchange, planner, plan, edited, raw, data)
 
     def timer_fired(self, name: str) -> bool:
@@ -208,6 +249,9 @@ class ResponseSide:
         if exchange is None:
             session.close()
             return PERMIT_FIN
+        waiting = self._download.ending()
+        if waiting is not None:
+            return waiting
         self._download.measure(exchange, data.offset)
         match SERVER_FIN[exchange.answered]:
             case OnFin.BAD_GATEWAY:

@@ -17,6 +17,7 @@ from proxy.callouts.http.chunked import ChunkScanner
 from proxy.callouts.http.exchange import Answered, Exchange
 from proxy.callouts.http.framing import keeps_open
 from proxy.callouts.http.lines import Finding
+from proxy.callouts.http.panel import Panel
 from proxy.callouts.http.parse import H, Parsed
 from proxy.contract import AllowConnection, Block, DropConnection, How, UpstreamFailed, Verdict
 from proxy.heads import RequestHead
@@ -41,6 +42,7 @@ class Session:
         self.proxy_id = context.config.proxy_id
         self.wall = context.wall
         self.policies = context.policies
+        self.panel = Panel(context.flow, context.http, self.exceptions)
         self.failed = failed  #: there is no upstream: requests are judged, then told
         self.exchange: Exchange | None = None
         self.count = 0
@@ -52,6 +54,7 @@ class Session:
         self.draining = False
         self.overloaded = False
         self.deferred = [False, False]  #: directions that wait for `resume`
+        self.asking = False  #: callouts are asked about the request: the server has to wait
         self.resuming = False  #: a waiting request is about to be shown again
 
     # --- exchanges

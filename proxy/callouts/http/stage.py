@@ -13,6 +13,7 @@ from proxy.callouts.http.request import HEAD_TIMER, RequestSide
 from proxy.callouts.http.response import SNIFF_TIMER, ResponseSide
 from proxy.callouts.http.session import Session
 from proxy.contract import (
+    Answer,
     DialFailure,
     Drain,
     Overload,
@@ -53,6 +54,8 @@ class HttpStage:
                 return self._request.dialled()
             case UpstreamFailed():
                 return self._upstream_failed(signal)
+            case Answer():
+                return self._session.panel.note(signal)
             case Drain():
                 self._drain()
             case Overload():

@@ -32,8 +32,11 @@ _FOR_THE_PROXY = frozenset({b"proxy-connection", b"proxy-authorization"})
 _RANGES = frozenset({b"range", b"if-range"})
 
 
-def prepare(head: RequestHead, facts: Facts, policy: Policy, *, explicit: bool) -> RequestHead:
-    """The head as the server gets it. `explicit`: the client speaks to a proxy and knows it.
+def prepare(
+    head: RequestHead, facts: Facts, policy: Policy, *, explicit: bool, touched: bool = False
+) -> RequestHead:
+    """The head as the server gets it. `explicit`: the client speaks to a proxy and knows it;
+    `touched`: callouts work on the answer's content.
 
     `facts` are of the request as the client sent it. Where the answer's content may be worked
     on, codings that cannot be taken off are not asked for, and neither are parts: a part that
@@ -46,7 +49,7 @@ def prepare(head: RequestHead, facts: Facts, policy: Policy, *, explicit: bool) 
             head = replace(head, target=_origin_form(head))
     if head.method == b"HEAD":
         return head
-    if policy.may_touch_response_body(facts):
+    if touched or policy.may_touch_response_body(facts):
         return edits.without(_decodable(head), _RANGES)
     if policy.may_inject_banner(facts) and _wants_html(head):
         head = _decodable(head)
