@@ -23,7 +23,7 @@ from proxy.verbs.output import FINDINGS, OK, YELLOW, complain, count, paint, pri
 _MOST = 20  #: exchanges that are explained one by one
 _NOT_HELD = (
     "records hold no header values but the user agent and the media types, no cookies, no bodies;"
-    " rules about those are shown as unknown"
+    " rules that rest on those depend"
 )
 
 
