@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from proxy.anomalies import ANOMALIES
 from proxy.model import Layer, Protocol
-from proxy.policy import ast
 from proxy.policy.arbitration import Action, Outcome, arbitrate
 from proxy.policy.ast import OnReload
 from proxy.policy.facts import Facts
@@ -128,8 +127,6 @@ def _ruling(
 ) -> Ruling:
     verdict = final.verdict if final is not None else None
     passes = verdict is None or verdict is RuleVerdict.PERMIT
-    if final is not None and isinstance(final.action, ast.MapLocal):
-        passes = True  # where there is no file the request may go on to the server
     return Ruling(
         layer=scope.layer,
         verdict=verdict or RuleVerdict.PERMIT,

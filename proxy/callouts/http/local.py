@@ -6,16 +6,14 @@ answers GET and HEAD, by the files that were read with the policy (RFC 9110 9.3.
 
 from __future__ import annotations
 
-import urllib.parse
-
 from proxy.callouts.http.exchange import Exchange
 from proxy.callouts.http.session import Session
 from proxy.callouts.http.variables import render, variables
 from proxy.heads import RequestHead
 from proxy.policy import ast
+from proxy.policy.localmap import local_file
 from proxy.policy.ruling import Ruling
 
-_INDEX = "index.html"
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "content-type"})
 
 
@@ -31,40 +29,22 @@ def respond(
     session.own_answer(exchange, action.status, fields, body, "responded", close=close)
 
 
-def map_local(session: Session, exchange: Exchange, action: ast.MapLocal, *, close: bool) -> bool:
-    """Answer from a file. False: there is none, and the request may go on to the server."""
+def map_local(session: Session, exchange: Exchange, action: ast.MapLocal, *, close: bool) -> None:
+    """Answer from a file, or for one that is not there."""
     request = exchange.request
     assert request is not None
-    name = _name(request, action.prefix)
-    file = action.files.get(name) if name is not None else None
+    file = local_file(action, request.path)
     if file is None:
-        if name is None or action.missing == "pass":
-            return False
         session.answer(exchange, 404, "There is no such file.", "responded", close=close)
-        return True
-    if request.method not in (b"GET", b"HEAD"):
+    elif request.method not in (b"GET", b"HEAD"):
         fields = [("Allow", "GET, HEAD")]
         session.own_answer(exchange, 405, fields, b"", "responded", close=close)
-        return True
-    fields = [("ETag", file.etag), ("Cache-Control", "no-cache")]
-    if _has_it(request, file.etag):
-        session.own_answer(exchange, 304, fields, b"", "responded", close=close)
-        return True
-    fields.append(("Content-Type", file.content_type))
-    session.own_answer(exchange, 200, fields, file.data, "responded", close=close)
-    return True
-
-
-def _name(request: RequestHead, prefix: str) -> str | None:
-    """What the path means below the prefix; None: it is not below it.
-
-    Only names of `files` are ever answered, so no path leads anywhere else.
-    """
-    path = urllib.parse.unquote(request.path, encoding="utf-8", errors="replace")
-    if not path.startswith(prefix):
-        return None
-    name = path[len(prefix) :].lstrip("/")
-    return name + _INDEX if not name or name.endswith("/") else name
+    else:
+        fields = [("ETag", file.etag), ("Cache-Control", "no-cache")]
+        known = _has_it(request, file.etag)
+        status, data = (304, b"") if known else (200, file.data)
+        fields += [] if known else [("Content-Type", file.content_type)]
+        session.own_answer(exchange, status, fields, data, "responded", close=close)
 
 
 def _has_it(request: RequestHead, etag: str) -> bool:

@@ -264,8 +264,8 @@ class RequestSide:
                 local.respond(session, exchange, respond, ruling, close=close)
                 return Block(n)
             case ast.MapLocal() as mapped:
-                answered = local.map_local(session, exchange, mapped, close=close)
-                return Block(n) if answered else None
+                local.map_local(session, exchange, mapped, close=close)
+                return Block(n)
         return None
 
     def _no_upstream(self, exchange: Exchange, n: int) -> Verdict:
