@@ -20,7 +20,7 @@ import bisect
 import zlib
 from collections.abc import Generator, Iterator
 
-from proxy.content.stages import PIECE, Broken, Fault
+from proxy.content.stages import PIECE, Broken, Fault, Parts
 
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # what zlib calls wbits
 
@@ -29,6 +29,7 @@ class _Stream:
     """One wrapped RFC 1951 stream. zlib checks its header, its check sum and its length."""
 
     def __init__(self, coding: str, wbits: int) -> None:
+        self.size = 0  #: of the content so far
         self._coding = coding
         self._zlib = zlib.decompressobj(wbits)
 
@@ -48,6 +49,7 @@ class _Stream:
                 detail = f"{self._coding}: {_reason(error)}"
                 raise Broken(Fault.INVALID, detail) from error
             if content:
+                self.size += len(content)
                 yield content
             if self._zlib.eof:
                 return self._zlib.unused_data
@@ -84,7 +86,7 @@ class Gzip:
 
     def __init__(self) -> None:
         self._member: _Stream | None = None
-        self._members = 0
+        self._members = Parts("gzip members")
         self._padding = False
 
     @property
@@ -99,17 +101,18 @@ class Gzip:
                     return
             data = yield from self._member.feed(data)
             if self._member.ended:
+                self._members.content += self._member.size
                 self._member = None
 
     def _between(self, data: bytes) -> bytes:
         """Starts the next member, or takes zeros away."""
-        if self._members and (self._padding or data[0] == 0):
+        if self._members.any and (self._padding or data[0] == 0):
             self._padding = True
             data = data.lstrip(b"\0")
         if data:
-            if self._members and (self._padding or data[0] != 0x1F):
+            if self._members.any and (self._padding or data[0] != 0x1F):
                 raise Broken(Fault.INVALID, "gzip: bytes behind the end")
-            self._members += 1
+            self._members.begin()
             self._member = _Stream("gzip", _GZIP)
         return data
 

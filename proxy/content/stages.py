@@ -33,6 +33,28 @@ class Broken(Exception):
         self.detail = detail
 
 
+class Parts:
+    """How many members or frames there may be: each costs as much time as a lot of content does,
+    and in a coding that is coded itself they cost no bytes. Any number up to 1,024, beyond that
+    one for each 64 bytes of content before it."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._count = 0
+        self.content = 0  #: bytes so far
+
+    def begin(self) -> None:
+        """Another one begins. Raises Broken."""
+        self._count += 1
+        if self._count > 1024 + self.content // 64:
+            detail = f"{self._what}: {self._count} of them for {self.content} bytes"
+            raise Broken(Fault.BOMB, detail)
+
+    @property
+    def any(self) -> bool:
+        return self._count > 0
+
+
 class Stage(Protocol):
     """Decodes one coding. `feed`'s iterator must be used up before the next call."""
 

@@ -5,7 +5,8 @@ whatever they are. Behind it characters are encoded again, which changes bytes o
 encoding has several for one character, and never the character:
 
 - Shift_JIS: of characters that stand twice in it (NEC's and IBM's extensions) the first counts;
-- Big5: twelve frames and numerals that stand twice; gb18030: four private characters;
+- Big5: twelve frames and numerals that stand twice; gb18030: four private characters; EUC-JP: one
+  tilde;
 - ISO-2022-JP: escape sequences that change nothing go, and the text ends in ASCII.
 
 Bytes that are not text in the encoding (a lone surrogate, half a character at the end, a pair

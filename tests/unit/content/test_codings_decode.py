@@ -297,6 +297,7 @@ TARGETS = [
     (["deflate"], RAW_TEXT),
     (["zstd"], ZSTD + zstd.compress(b"x")),
     (["zstd"], zstd.compress(NOISE + TEXT)),
+    (["zstd"], zstd.compress(bytes(300_000) + NOISE + bytes(300_000) + TEXT)),
     (NESTED, encoded(NESTED, TEXT)),
 ]
 
@@ -410,3 +411,16 @@ def test_a_stream_that_two_readers_would_read_otherwise_is_refused_at_once() -> 
     ambiguous = b"\x78" + stored(bytes(0xB29C), last=False)[1:5]
     assert zlib.decompressobj(-15).decompress(ambiguous + b"seen by one only") != b""
     assert decoded(["deflate"], [ambiguous])[1] is Fault.INVALID
+
+
+def test_many_empty_parts_are_a_bomb_and_many_small_ones_are_not() -> None:
+    # Each costs the time of a lot of content; compressed once more they cost no bytes.
+    for coding, empty, small in [
+        ("gzip", gzip.compress(b""), gzip.compress(NOISE[:100])),
+        ("zstd", zstd.compress(b""), zstd.compress(NOISE[:100])),
+        ("zstd", b"\x50\x2a\x4d\x18\0\0\0\0", zstd.compress(NOISE[:100])),
+    ]:
+        whole = decoded([coding], [empty * 3000])
+        assert whole[:2] == (b"", Fault.BOMB)
+        assert decoded([coding], cut(empty * 3000, range(0, 9000, 17))) == whole
+        assert decoded([coding], [small * 3000]) == (NOISE[:100] * 3000, None, "")
