@@ -6,11 +6,10 @@ are. Else the text is read as UTF-8 on its way through. What is not text is byte
 
 from __future__ import annotations
 
-import codecs
 from typing import Protocol
 
 from proxy.content.charsets import Charset, CharsetSniffer
-from proxy.content.transcode import Recoder
+from proxy.content.transcode import Recoder, Utf8View
 
 _TEXTS = frozenset(
     {
@@ -119,17 +118,6 @@ class _TextEditor:
     def _taken(self) -> bytes:
         start, self._start = self._start, b""
         return start
-
-
-class Utf8View:
-    def __init__(self, charset: Charset) -> None:
-        self._decoder = codecs.getincrementaldecoder(charset.codec)("replace")
-
-    def feed(self, data: bytes) -> bytes:
-        return self._decoder.decode(data).encode("utf-8", "replace")
-
-    def finish(self) -> bytes:
-        return self._decoder.decode(b"", True).encode("utf-8", "replace")
 
 
 class TextView:
