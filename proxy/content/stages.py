@@ -34,19 +34,21 @@ class Broken(Exception):
 
 
 class Parts:
-    """How many members or frames there may be: each costs as much time as a lot of content does,
-    and in a coding that is coded itself they cost no bytes. Any number up to 1,024, beyond that
-    one for each 64 bytes of content before it."""
+    """How many members, frames or blocks there may be: each costs as much time as a lot of content
+    does, and in a coding that is coded itself they cost no bytes. Any number up to `free`, beyond
+    that one for each `per` bytes of content before it."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, free: int = 1024, per: int = 64) -> None:
         self._what = what
+        self._free = free
+        self._per = per
         self._count = 0
         self.content = 0  #: bytes so far
 
     def begin(self) -> None:
         """Another one begins. Raises Broken."""
         self._count += 1
-        if self._count > 1024 + self.content // 64:
+        if self._count > self._free + self.content // self._per:
             detail = f"{self._what}: {self._count} of them for {self.content} bytes"
             raise Broken(Fault.BOMB, detail)
 

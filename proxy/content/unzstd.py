@@ -52,6 +52,8 @@ class Zstd:
         self._repeats = 0  # of its byte
         self._scanned = 0  # bytes of content that are scanned and not decoded
         self._frames = Parts("zstd frames")
+        # A stream that is flushed for every event has a block for each.
+        self._blocks = Parts("zstd blocks", free=65536, per=8)
         self._frame = zstd.ZstdDecompressor()
 
     @property
@@ -149,6 +151,8 @@ class Zstd:
         """RFC 8878 3.1.1.2. A block of one byte repeated holds it once."""
         if len(data) < 3:
             return 0
+        self._blocks.content = self._frames.content + self._scanned
+        self._blocks.begin()
         header = int.from_bytes(data[:3], "little")
         last, kind, size = header & 1, header >> 1 & 3, header >> 3
         if kind > _COMPRESSED or size > self._block_max:

@@ -424,3 +424,20 @@ def test_many_empty_parts_are_a_bomb_and_many_small_ones_are_not() -> None:
         assert whole[:2] == (b"", Fault.BOMB)
         assert decoded([coding], cut(empty * 3000, range(0, 9000, 17))) == whole
         assert decoded([coding], [small * 3000]) == (NOISE[:100] * 3000, None, "")
+
+
+def test_empty_zstd_blocks_without_end_are_a_bomb():
+    """They cost time and no bytes: a gzip of them would keep a decoder busy for minutes."""
+    frame = b"\x28\xb5\x2f\xfd\x00\x58"  # no content size, a window of 2 MiB
+    decoder = Decoder(("zstd",), CodingLimits())
+    assert b"".join(decoder.feed(frame + bytes(3) * 70_000)) == b""
+    assert decoder.fault is Fault.BOMB
+
+
+def test_a_zstd_stream_flushed_for_every_event_is_none():
+    coder = zstd.ZstdCompressor()
+    events = [b"data: %d\n\n" % number for number in range(80_000)]
+    coded = b"".join(coder.compress(e, zstd.ZstdCompressor.FLUSH_BLOCK) for e in events)
+    decoder = Decoder(("zstd",), CodingLimits())
+    assert b"".join(decoder.feed(coded)) == b"".join(events)
+    assert decoder.fault is None
