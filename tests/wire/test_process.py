@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -85,3 +86,37 @@ def test_an_address_in_use_keeps_it_from_starting(tmp_path: Path) -> None:
         with running(*settings(tmp_path), "--listen", listen) as (process, line):
             assert process.wait(15) == 3
     assert listen in line
+
+
+def test_the_example_callouts_run(tmp_path: Path) -> None:
+    """`sluicegate run` with the settings that ship: a signed request, a redacted answer."""
+    shipped = Path(__file__).parents[2] / "policies" / "examples" / "callouts" / "callouts.toml"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        upstream = f"127.0.0.1:{server.getsockname()[1]}"
+        arguments = ["--config", str(shipped), *settings(tmp_path), "--upstream", upstream]
+        with running(*arguments) as (process, line):
+            found = re.search(r"listening on (127\.0\.0\.1):(\d+)", line)
+            assert found, line
+            with socket.create_connection((found[1], int(found[2])), 10) as client:
+                client.sendall(b"GET /a HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+                seen, answered = serve_once(server), b""
+                while data := client.recv(65536):
+                    answered += data
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+    assert b"X-Gate-Signature: keyid=gate-1, signature=" in seen
+    assert answered.endswith(b'{"token": "***"}')
+
+
+def serve_once(server: socket.socket) -> bytes:
+    """Answer one request with JSON; returns what was asked."""
+    server.settimeout(10)
+    connection, _ = server.accept()
+    with connection:
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += connection.recv(65536)
+        body = b'{"token": "secret"}'
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    return seen

@@ -16,7 +16,7 @@ GET = b"GET /ok HTTP/1.0\r\nHost: a\r\n\r\n"
 CALLOUTS = '''
 import asyncio
 from pathlib import Path
-from proxy.api import Permit, Refuse, Replace, StreamBase
+from proxy.api import Forward, Permit, Refuse, Replace, RespondWith, StreamBase
 
 class Log:
     def __init__(self, options):
@@ -46,6 +46,25 @@ class Oracle(StreamBase):
         if not data.data:
             return Permit(0)
         return Replace(len(data.data), data.data.replace(b"ok", b"fine"))
+
+class Heads:
+    """HTTP: stalls at the path /stall, answers /own itself, signs the rest."""
+    def __init__(self, flow, options):
+        self.log = Log(options)
+    async def request(self, message):
+        if message.request.path == "/stall":
+            await stall(self.log)
+        await asyncio.sleep(0)
+        if message.request.path == "/own":
+            return RespondWith(200, b"own")
+        return Forward(skip_body=True)
+    async def body(self, message, content):
+        raise AssertionError("skipped")
+    async def data(self, message, content, last):
+        if message.request.path == "/slow":
+            await stall(self.log)
+        await asyncio.sleep(0)
+        return content.upper()
 
 class Gate:
     def __init__(self, options):
@@ -141,6 +160,55 @@ async def test_a_question_is_cancelled_when_the_client_leaves(tmp_path: Path) ->
                 send_rst(writer)
                 await until(lambda: said(tmp_path) == ["asked", "cancelled"])
                 await until(lambda: service.service.status()["flows_open"] == 0)
+
+
+# --- HTTP
+
+HEADS = 'interest = ["request", "response_data"]\ntimeout = '
+
+
+@pytest.mark.parametrize("path", [b"stall", b"slow"])
+async def test_an_http_callout_that_never_answers_costs_its_own_flow_only(
+    tmp_path: Path, path: bytes
+) -> None:
+    """At a head its client gets a page; in the middle of a body the connection ends."""
+    settings = config(tmp_path, "http", "Heads", HEADS + "0.6")
+    async with origin(path_back) as server:
+        async with live(tmp_path, server.endpoint, config=settings) as service:
+            waiting = asyncio.ensure_future(ask(service, GET.replace(b"ok", path)))
+            await until(lambda: said(tmp_path) == ["asked"])
+            for _ in range(3):  # meanwhile, others
+                assert (await ask(service, GET)).endswith(b"/OK")
+            assert said(tmp_path) == ["asked"]
+            if path == b"stall":
+                assert (await waiting).startswith(b"HTTP/1.1 503 ")
+            else:
+                with pytest.raises(ConnectionResetError):
+                    await waiting
+            assert said(tmp_path) == ["asked", "cancelled"]
+    assert applied(service) == [("callout_overrun", "closed", "mine")]
+
+
+async def test_an_http_callout_is_cancelled_when_its_client_leaves(tmp_path: Path) -> None:
+    settings = config(tmp_path, "http", "Heads", HEADS + "30")
+    async with origin(path_back) as server:
+        async with live(tmp_path, server.endpoint, config=settings) as service:
+            async with client(service) as (_reader, writer):
+                writer.write(GET.replace(b"ok", b"stall"))
+                await until(lambda: said(tmp_path) == ["asked"])
+                send_rst(writer)
+                await until(lambda: said(tmp_path) == ["asked", "cancelled"])
+                await until(lambda: service.service.status()["flows_open"] == 0)
+
+
+async def test_an_http_callout_answers_itself(tmp_path: Path) -> None:
+    settings = config(tmp_path, "http", "Heads", HEADS + "30")
+    async with origin(path_back) as server:
+        async with live(tmp_path, server.endpoint, config=settings) as service:
+            answer = await ask(service, GET.replace(b"ok", b"own"))
+    assert answer.endswith(b"\r\n\r\nown")
+    (event,) = service.events("EXCHANGE")
+    assert event["rule.id"] == "callout:mine"
 
 
 # --- connections
