@@ -101,6 +101,8 @@ class CalloutSection(BaseModel):
             raise ValueError("a connection callout decides: kind is terminating")
         if self.kind is Kind.INSPECTION and self.mode is Mode.OUT_OF_BAND:
             raise ValueError("an inspection never delays what it sees: its mode is inline")
+        if self.kind is Kind.INSPECTION and any(one.endswith("_data") for one in self.interest):
+            raise ValueError("pieces of a body are for terminating callouts; take its whole")
         return self
 
     @property

@@ -161,6 +161,11 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
             "an inspection never delays",
         ),
         (
+            'name = "a"\ntype = "http"\npath = "x.py"\nkind = "inspection"\n'
+            'interest = ["request_data"]',
+            "pieces of a body are for terminating callouts",
+        ),
+        (
             'name = "a"\ntype = "connection"\npath = "x.py"\nkind = "inspection"',
             "a connection callout decides",
         ),
