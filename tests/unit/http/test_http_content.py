@@ -279,7 +279,7 @@ class TestBlockByContent:
         talk = Conversation(NO_SECRETS).client(GET).server(*pieces(wire))
         if framing == "close":
             talk.server_fin()
-        fields, content, _ = read(talk.to_client, closed=framing == "close")
+        _, content, _ = read(talk.to_client, closed=framing == "close")
         assert content == CODE[coding](body)
         if framing == "length":
             assert talk.to_client == wire
