@@ -82,7 +82,7 @@ class ExchangeEnded:
 
     number: int
     protocol: Protocol
-    outcome: str  #: forwarded | blocked | redirected | refused | failed | aborted
+    outcome: str  #: forwarded | blocked | redirected | responded | refused | failed | aborted
     generation: int
     method: bytes = b""
     host: str = ""

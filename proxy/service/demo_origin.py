@@ -7,11 +7,13 @@ that a blocked one never did.
 
 from __future__ import annotations
 
+import gzip
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PLAIN = b"The quick brown fox jumps over the lazy dog.\n"
 PAGE = b"<!doctype html><html><head><title>Shop</title></head><body><h1>Shop</h1></body></html>\n"
+RECORD = b'{"customer": "Ada", "card": "4111 1111 1111 1111", "total": 42}\n'
 SERVER = "demo-origin/1.0"
 
 
@@ -26,6 +28,9 @@ class _Handler(BaseHTTPRequestHandler):
         """The demo tells the story itself."""
 
     def do_GET(self) -> None:
+        if self.path.endswith(".json"):
+            self._answer(gzip.compress(RECORD), "application/json", coding="gzip")
+            return
         page = self.path.endswith(".html")
         self._answer(PAGE if page else PLAIN, "text/html" if page else "text/plain")
 
@@ -33,10 +38,12 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", "0"))
         self._answer(b"took %d bytes\n" % len(self.rfile.read(length)), "text/plain")
 
-    def _answer(self, body: bytes, content_type: str) -> None:
+    def _answer(self, body: bytes, content_type: str, coding: str = "") -> None:
         _Handler.seen += 1
         self.send_response(200)
         self.send_header("Content-Type", f"{content_type}; charset=utf-8")
+        if coding:
+            self.send_header("Content-Encoding", coding)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Requests-Seen", str(_Handler.seen))
         self.end_headers()

@@ -5,12 +5,13 @@ A step's docstring is its title. A step that does not see what it should raises 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from proxy.service.demo_origin import PAGE, PLAIN, SERVER
+from proxy.service.demo_origin import PAGE, PLAIN, RECORD, SERVER
 from proxy.service.demo_world import HOST, Answer, World, wait_until
 
 _RELOAD_SECONDS = 5.0
@@ -31,6 +32,13 @@ rules:
     layer: http_response
     when: {{all: [{{content_type: text/html}}, {{status: 200}}]}}
     then: {{inject_banner: {{html: "{_BANNER}", at: body_start}}}}
+  - id: cards
+    layer: http_response
+    then: {{replace_body: [{{regex: '(?:\\d{{4}} ){{3}}(\\d{{4}})', by: '**** \\1'}}]}}
+  - id: keys
+    layer: http_request_body
+    when: {{body: BEGIN PRIVATE KEY}}
+    then: {{block: {{reason: "Keys stay here."}}}}
   - id: uploads
     description: Only says what it would do.
     layer: http_request
@@ -105,6 +113,24 @@ def banner(world: World) -> Iterator[str]:
     _expect(answer.body, wanted, "the page")
 
 
+def redact(world: World) -> Iterator[str]:
+    """A card number is taken out of a gzip body, in flight; the coding stays"""
+    answer = world.ask("/record.json")
+    yield _line("/record.json", answer)
+    yield f"Content-Encoding: {answer.headers['Content-Encoding']}"
+    text = gzip.decompress(answer.body)
+    yield text.decode().strip()
+    _expect(text, RECORD.replace(b"4111 1111 1111 1111", b"**** 1111"), "the record")
+
+
+def search(world: World) -> Iterator[str]:
+    """An upload is refused for what it holds; what was found never leaves"""
+    body = b"x" * 1000 + b"-----BEGIN PRIVATE KEY-----" + b"y" * 1000
+    answer = world.ask("/upload", "POST", body)
+    yield _line("/upload", answer, "POST")
+    _expect((answer.status, b"Keys stay here." in answer.body), (403, True), "status and page")
+
+
 def shadow(world: World) -> Iterator[str]:
     """A rule in shadow mode lets pass, and says what it would have done"""
     answer = world.ask("/upload", "POST", b"x" * 100)
@@ -168,7 +194,7 @@ def metrics(world: World) -> Iterator[str]:
     text = world.metrics()
     wanted = (
         'sluicegate_decisions_total{layer="http_request",rule="no-admin",verdict="block"} 1.0',
-        'sluicegate_exchanges_total{outcome="blocked",protocol="http1"} 3.0',
+        'sluicegate_exchanges_total{outcome="blocked",protocol="http1"} 4.0',
         "sluicegate_policy_last_reload_successful 0.0",
     )
     samples = text.splitlines()
@@ -192,6 +218,8 @@ STEPS: tuple[Callable[[World], Iterator[str]], ...] = (
     block,
     rewrite,
     banner,
+    redact,
+    search,
     shadow,
     hot_reload,
     refuse_broken,
