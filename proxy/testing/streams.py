@@ -23,7 +23,7 @@ from proxy.engine.registration import Registration
 from proxy.limits import Cause, Limits, StreamConfig
 from proxy.records import ExceptionApplied
 from proxy.testing.bench import Bench
-from proxy.testing.drive import Outcome, assert_same
+from proxy.testing.drive import Law, Outcome, assert_same
 from proxy.testing.fuzz import hostile_traces
 from proxy.testing.trace import Trace, byte_by_byte, data_size, every_split, random_cuts, show
 
@@ -144,12 +144,12 @@ def check_trace(
     rng: random.Random,
     cuts: int,
     report: Report,
-    view: Callable[[bytes], bytes] = bytes,
+    law: Law | None = None,
     faults: Sequence[Cause] = _FAULTS,
 ) -> Outcome:
     """One trace on a bench: the law in several cuts, no fault. Returns the uncut outcome.
 
-    `view` as in `assert_same`.
+    `law` as in `assert_same`.
     """
     whole = bench.run(trace)
     report.runs += 1
@@ -158,7 +158,7 @@ def check_trace(
         other = bench.run(trace, chosen)
         report.runs += 1
         refuse_faults(other, trace, chosen, faults)
-        assert_same(whole, other, trace, chosen, view)
+        assert_same(whole, other, trace, chosen, law)
     return whole
 
 

@@ -117,4 +117,10 @@ def show(trace: Trace, cuts: Sequence[int] = ()) -> str:
                 lines.append(f"    {type(item).__name__}(Direction.{direction.name}),")
             case _:
                 lines.append(f"    {item!r},")
-    return "\n".join([*lines, "]", f"cuts = {list(cuts)!r}"])
+    chosen = list(cuts)
+    steps = {b - a for a, b in itertools.pairwise(chosen)}
+    if len(chosen) > _FEW and len(steps) == 1:
+        return "\n".join(
+            [*lines, "]", f"cuts = list(range({chosen[0]}, {chosen[-1] + 1}, {steps.pop()}))"]
+        )
+    return "\n".join([*lines, "]", f"cuts = {chosen!r}"])
