@@ -5,12 +5,15 @@ What the stages share that decide about a flow and not about messages in it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from proxy.callouts.context import CalloutContext
 from proxy.contract import AllowConnection, DropConnection, How, Signal, StreamData, Verdict
 from proxy.limits import Cause, OnException
 from proxy.model import Layer
 from proxy.policy import ast
 from proxy.policy.facts import Facts
+from proxy.policy.ruling import PlannedEdit
 from proxy.records import ExceptionApplied
 
 NAME = "protocol"  #: of this stage in records and settings
@@ -29,25 +32,57 @@ class Passing:
         """Nothing is held and nothing is owed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the rules say of a flow: it ends (`dropped`), or goes on with these edits."""
+
+    dropped: DropConnection | None = None
+    edits: tuple[PlannedEdit, ...] = ()
+
+
 def judge(
-    context: CalloutContext, layer: Layer, unknown: frozenset[str] = frozenset()
+    context: CalloutContext,
+    layer: Layer,
+    unknown: frozenset[str] = frozenset(),
+    told: frozenset[str] = frozenset(),
 ) -> DropConnection | None:
     """Ask the rules of a connection-wide layer; None: the flow goes on.
 
-    `unknown` names the fields that could not be determined (see Facts).
+    `unknown` names the fields that could not be determined (see Facts). This flow's bytes are
+    not edited at `stream`, and the records of rules that would edit them say so. Hits of the
+    rules in `told` are in the records already.
     """
+    why = f"replace does not apply to {context.flow.info.protocol}"
+    return _judge(context, layer, unknown, told, why).dropped
+
+
+def judge_stream(context: CalloutContext, told: frozenset[str]) -> Judged:
+    """Ask the rules of `stream` about a flow whose bytes they may edit; `told` as above."""
+    return _judge(context, Layer.STREAM, frozenset(), told, "")
+
+
+def _judge(
+    context: CalloutContext,
+    layer: Layer,
+    unknown: frozenset[str],
+    told: frozenset[str],
+    not_edited: str,
+) -> Judged:
     policy = context.policies()
     if not policy.wants(layer):
-        return None
+        return Judged()
     info = context.flow.info
     ruling = policy.decide(layer, Facts(flow=info, wall=context.wall(), unknown=unknown))
+    edits = {planned.rule for planned in ruling.edits}
     for hit in ruling.hits:
-        context.flow.emit(hit)
+        if hit.shadow or hit.rule not in told:
+            noted = not_edited and hit.rule in edits
+            context.flow.emit(replace(hit, detail=not_edited) if noted else hit)
     info.add_tags(ruling.tags)
     if not ruling.blocked:
-        return None
+        return Judged(edits=ruling.edits)
     silently = isinstance(ruling.action, ast.Block) and ruling.action.how == "drop"
-    return DropConnection(How.DROP if silently else How.RESET)
+    return Judged(DropConnection(How.DROP if silently else How.RESET))
 
 
 def closes(context: CalloutContext, cause: Cause, detail: str) -> bool:

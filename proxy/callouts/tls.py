@@ -35,14 +35,22 @@ _UNREAD = frozenset({"sni", "alpn"})
 class TlsStage:
     """One per flow, from its first byte that is TLS (contract.StreamCallout).
 
-    With `upstream_failed` the hello is read for the record, and the flow is reset.
+    With `upstream_failed` the hello is read for the record, and the flow is reset. `told`:
+    rules of `stream` whose hits are in the records already.
     """
 
-    def __init__(self, context: CalloutContext, *, upstream_failed: bool = False) -> None:
+    def __init__(
+        self,
+        context: CalloutContext,
+        *,
+        upstream_failed: bool = False,
+        told: frozenset[str] = frozenset(),
+    ) -> None:
         self._context = context
         self._flow = context.flow
         self._reader = HelloReader(context.config.limits.client_hello_bytes)
         self._upstream_failed = upstream_failed
+        self._told = told
         self._detected = False
         self._passing: Passing | None = None
         self._flow.set_timer(HELLO_TIMER, context.config.limits.detect_seconds)
@@ -102,8 +110,8 @@ class TlsStage:
     def _judge(self, unknown: frozenset[str]) -> Verdict:
         """Connection rules, then rules of this layer; both may look at the server name."""
         self._detect()
-        for layer in (Layer.STREAM, Layer.TLS_CLIENT_HELLO):
-            dropped = judge(self._context, layer, unknown)
+        for layer, told in ((Layer.STREAM, self._told), (Layer.TLS_CLIENT_HELLO, frozenset())):
+            dropped = judge(self._context, layer, unknown, told)
             if dropped is not None:
                 return dropped
         return DropConnection() if self._upstream_failed else AllowConnection()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ def patterns(boundaries: bool = True) -> st.SearchStrategy[StreamPattern]:
 def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     """The data cut at these places (taken modulo its length)."""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 CUTS = st.one_of(st.just(range(64)), st.lists(st.integers(0, 64), max_size=8))

@@ -134,9 +134,8 @@ def test_what_a_stream_cannot_do_is_refused_in_plain_words(
 @given(st.text("ab?{}()[]|\\^$.*+,-0129:ixédw<P>", max_size=12))
 def test_no_text_does_anything_but_parse_or_be_refused(text: str) -> None:
     try:
-        pattern = regex(text)
-    except PatternError as refused:
-        assert str(refused)
+        regex(text)
+    except PatternError:
         return
     if text.isascii():
         reference(text)  # what is accepted is RE2 syntax
