@@ -56,49 +56,44 @@ class StreamReplacer:
         return len(self._held) - self._before
 
     def feed(self, data: bytes) -> bytes:
-        """Content in; content that is settled out."""
+        """Content in; content that is settled out. Nothing changed: the very same object."""
         if not data:
             return b""
         buffer = self._held + data if self._held else bytes(data)
         at = self._before
-        live = self._patterns.live(buffer, at)
-        out, at = self._settle(buffer, at, live)
-        self._keep(buffer, at)
+        pieces, at, live = self._substitute(buffer, at, self._patterns.live(buffer, at))
+        if not pieces and at == 0 and live == len(buffer):
+            out = buffer
+        else:
+            pieces.append(buffer[at:live])
+            out = b"".join(pieces)
+        self._keep(buffer, live)
         return out
 
     def finish(self) -> bytes:
         """The content has ended: what was held, its matches replaced."""
         buffer, self._held = self._held, b""
         at, self._before = self._before, 0
-        pieces, at = self._substitute(buffer, at, len(buffer))
-        return b"".join([*pieces, buffer[at:]])
+        pieces, at, end = self._substitute(buffer, at, len(buffer))
+        return b"".join([*pieces, buffer[at:end]])
 
-    def _settle(self, buffer: bytes, at: int, live: int) -> tuple[bytes, int]:
-        """Replace what is certain: (content to pass on, where what is held begins)."""
+    def _substitute(self, buffer: bytes, at: int, live: int) -> tuple[list[bytes], int, int]:
+        """Replace the matches that begin before `live`.
+
+        Answers the pieces, where the rest of the buffer begins, and what of it is live: the
+        last match may have taken the live prefix with it.
+        """
         pieces: list[bytes] = []
-        while True:
-            more, at = self._substitute(buffer, at, live)
-            pieces += more
-            if at <= live:
-                break
-            live = self._patterns.live(buffer, at)  # the last match took the live prefix with it
-        if not pieces and at == 0 and live == len(buffer):
-            return buffer, live
-        pieces.append(buffer[at:live])
-        return b"".join(pieces), live
-
-    def _substitute(self, buffer: bytes, at: int, end: int) -> tuple[list[bytes], int]:
-        """Replace the matches that begin in at..end; one may go beyond, then at > end."""
-        pieces = []
-        while at < end:
-            found = self._patterns.search(buffer, at)
-            if found is None or found.start >= end:
+        for found in self._patterns.matches(buffer, at):
+            if found.start >= live:
                 break
             pieces.append(buffer[at : found.start])
             pieces.append(self._inserts[found.number](buffer, found))
             self.count += 1
             at = found.end
-        return pieces, at
+            if at > live:
+                live = self._patterns.live(buffer, at)
+        return pieces, at, live
 
     def _keep(self, buffer: bytes, at: int) -> None:
         self._before = 1 if at and self._patterns.boundary else 0

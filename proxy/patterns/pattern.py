@@ -30,7 +30,8 @@ class StreamPattern:
     states: int
     groups: int = 0
     boundary: bool = False  #: looks at the octets around a match
-    word: bytes | None = None  #: of a literal whose case counts: its octets
+    word: bytes | None = None  #: the octets of a literal, if they or their lower case are all
+    fold: bool = False  #: `word` is in lower case, and either case matches
 
 
 def literal(text: str, *, ignore_case: bool = False) -> StreamPattern:
@@ -41,8 +42,10 @@ def literal(text: str, *, ignore_case: bool = False) -> StreamPattern:
         node: tree.Node = tree.Seq(tuple(syntax.any_of(variants(char)) for char in text))
     else:
         node = tree.text(syntax.encoded(text))
-    word = None if ignore_case else syntax.encoded(text)
-    return _pattern(text, node, is_literal=True, word=word)
+    if not ignore_case:
+        return _pattern(text, node, is_literal=True, word=syntax.encoded(text))
+    word = text.lower().encode() if text.isascii() else None
+    return _pattern(text, node, is_literal=True, word=word, fold=True)
 
 
 def regex(text: str) -> StreamPattern:
@@ -56,7 +59,12 @@ def regex(text: str) -> StreamPattern:
 
 
 def _pattern(
-    source: str, node: tree.Node, *, is_literal: bool, word: bytes | None = None
+    source: str,
+    node: tree.Node,
+    *,
+    is_literal: bool,
+    word: bytes | None = None,
+    fold: bool = False,
 ) -> StreamPattern:
     size = tree.measure(node)
     _check(size)
@@ -72,6 +80,7 @@ def _pattern(
         groups=size.groups,
         boundary=size.boundary,
         word=word,
+        fold=fold,
     )
     engine.compiled(pattern.regex, pattern.states)
     return pattern
