@@ -125,7 +125,10 @@ async def live(
     finally:
         await service.close()
     assert service.status()["flows_open"] == 0
-    await asyncio.sleep(0)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):  # a scripted server may still be reading its FIN
+            while not asyncio.all_tasks() <= tasks:
+                await asyncio.sleep(0.01)
     assert asyncio.all_tasks() <= tasks, "the service left a task behind"
     gc.collect()
     assert _open_descriptors() <= before + 2, "the service left descriptors open"
