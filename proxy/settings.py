@@ -30,6 +30,7 @@ from proxy.model import Endpoint
 from proxy.redirect.options import (
     DEFAULT_MARK,
     DEFAULT_PORTS,
+    Managed,
     OnCrash,
     PortRange,
     RedirectOptions,
@@ -89,6 +90,7 @@ _Optional = BeforeValidator(_or_none)
 _Listen = Annotated[str, BeforeValidator(_address)]
 _Upstream = Annotated[str, BeforeValidator(_upstream)]
 _Port = Annotated[str, BeforeValidator(_port)]
+_User = Annotated[Annotated[int, Field(ge=0, lt=2**32 - 1)] | None, _Optional]
 
 
 def _amount(default: int | float, *, zero: bool) -> Callable[[object], int | float]:
@@ -134,19 +136,28 @@ class RedirectSection(_Section):
     upstream: Annotated[_Upstream | None, _Optional] = None
     unredirected: Unredirected = Unredirected.REFUSE
     on_crash: OnCrash = OnCrash.CLOSED
+    managed: Managed = Managed.SELF
     mark: Annotated[int, BeforeValidator(_integer)] = DEFAULT_MARK
     ports: tuple[_Port, ...] = tuple(map(str, DEFAULT_PORTS))
     ipv4: bool = True
     ipv6: bool = True
+    include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     include_loopback: bool = False
-    uid: Annotated[Annotated[int, Field(ge=0, lt=2**32 - 1)] | None, _Optional] = None
+    uid: _User = None
     cgroup: Annotated[str | None, _Optional] = None
+    exempt_uid: _User = None
     output: bool = True
     prerouting: tuple[str, ...] = ()
     nft_table: str = ""
+    route_mark: Annotated[int, BeforeValidator(_integer)] = 0
+    keep_client_address: bool = False
+    trusted: tuple[str, ...] = ()
 
-    @field_validator("mark", "ports", "exclude", "cgroup", "prerouting", "nft_table")
+    @field_validator(
+        *("mark", "ports", "include", "exclude", "cgroup", "exempt_uid", "prerouting"),
+        *("nft_table", "route_mark", "trusted"),
+    )
     @classmethod
     def _as_a_provider_takes_it(cls, value: Any, info: ValidationInfo) -> Any:
         """RedirectOptions knows what it accepts; asked key by key, each complaint has its place."""

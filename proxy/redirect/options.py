@@ -17,6 +17,8 @@ from proxy.model import Endpoint
 
 DEFAULT_MARK = 0x5347  #: "SG"; SO_MARK of our own upstream sockets
 
+_ROUTE_MARK = 0x53470000  #: "SG", then the listener's port: two proxies live side by side
+_FIRST_FREE_TABLE = 256  #: below are default, main and local, ip-route(8)
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # IFNAMSIZ is 16 with the final NUL
@@ -35,6 +37,13 @@ class Unredirected(enum.StrEnum):
 
     REFUSE = "refuse"
     ALLOW = "allow"  #: served as by `static` when an upstream is set, else as by `explicit`
+
+
+class Managed(enum.StrEnum):
+    """Who puts the redirect in place and takes it away."""
+
+    SELF = "self"  #: the proxy: from its start to its drain
+    EXTERNAL = "external"  #: `sluicegate redirect up` and `down`, apart from the proxy
 
 
 class PortRange(NamedTuple):
@@ -71,21 +80,28 @@ class RedirectOptions:
     upstream: Endpoint | None = None  #: `static`, and `unredirected: allow`
     unredirected: Unredirected = Unredirected.REFUSE
     on_crash: OnCrash = OnCrash.CLOSED
+    managed: Managed = Managed.SELF
     mark: int = DEFAULT_MARK
     ports: tuple[PortRange, ...] = DEFAULT_PORTS
     ipv4: bool = True
     ipv6: bool = True
+    include: tuple[str, ...] = ()  #: only these destinations are captured (CIDRs); empty: all
     exclude: tuple[str, ...] = ()  #: CIDRs that are never captured
     include_loopback: bool = False  #: capture connections to this machine's own addresses too
     uid: int | None = None  #: only connections made by this user
     cgroup: str | None = None  #: only connections made in this cgroup v2 path (and below)
+    exempt_uid: int | None = None  #: a proxy of this user needs no mark (never root)
     output: bool = True  #: connections made on this machine
     prerouting: tuple[str, ...] = ()  #: connections that arrive on these interfaces (a router)
     nft_table: str = ""  #: empty: sluicegate_<listener's port>
+    route_mark: int = 0  #: `tproxy`: mark and routing table; 0: 0x53470000 + listener's port
+    keep_client_address: bool = False  #: `tproxy`: the server sees the client's own address
+    trusted: tuple[str, ...] = ()  #: `proxy-protocol`: who may say where connections go (CIDRs)
 
     def __post_init__(self) -> None:
-        for cidr in self.exclude:
-            _check_cidr(cidr)
+        for name in ("include", "exclude", "trusted"):
+            for cidr in getattr(self, name):
+                _check_cidr(name, cidr)
         for interface in self.prerouting:
             _check(_INTERFACE, interface, "an interface name")
         if self.cgroup is not None:
@@ -96,11 +112,20 @@ class RedirectOptions:
             raise RedirectError("ports: name at least one port to capture")
         if not 0 < self.mark < 2**32:
             raise RedirectError(f"mark {self.mark} is not within 1..0xffffffff")
+        if not 0 <= self.route_mark < 2**32 or 0 < self.route_mark < _FIRST_FREE_TABLE:
+            raise RedirectError(f"route_mark {self.route_mark} is not within 256..0xffffffff")
+        if self.exempt_uid == 0:
+            raise RedirectError("exempt_uid: root's connections are not exempt; name another user")
 
     @property
     def table(self) -> str:
         """The nftables table's name, one per listener, so that two proxies live side by side."""
         return self.nft_table or f"sluicegate_{self.listen.port}"
+
+    @property
+    def route_table(self) -> int:
+        """`tproxy`: the mark of captured packets, and the routing table that delivers them."""
+        return self.route_mark or _ROUTE_MARK + self.listen.port
 
 
 def _check(pattern: re.Pattern[str], value: str, expected: str) -> None:
@@ -110,8 +135,8 @@ def _check(pattern: re.Pattern[str], value: str, expected: str) -> None:
         raise RedirectError(f"{value!r} is not {expected}")
 
 
-def _check_cidr(cidr: str) -> None:
+def _check_cidr(name: str, cidr: str) -> None:
     try:
         ipaddress.ip_network(cidr, strict=False)
     except ValueError as error:
-        raise RedirectError(f"exclude: {cidr!r} is not a network: {error}") from None
+        raise RedirectError(f"{name}: {cidr!r} is not a network: {error}") from None
