@@ -8,6 +8,7 @@ name the wrong one.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -15,14 +16,14 @@ from pathlib import Path
 from proxy.errors import NotRedirected, RedirectError
 from proxy.model import Endpoint, RedirectInfo
 from proxy.redirect.explicit import ExplicitProvider
-from proxy.redirect.nft_command import NftTimeout, TableOwner, run
-from proxy.redirect.nft_rules import clear_line, table_line
-from proxy.redirect.options import OnCrash, RedirectOptions, Unredirected
+from proxy.redirect.nft_rules import table_line
+from proxy.redirect.nft_table import NftTable
+from proxy.redirect.options import RedirectOptions, Unredirected
 from proxy.redirect.original_dst import original_destination
 from proxy.redirect.provider import Health, Identified, Provider
 from proxy.redirect.static import StaticProvider
 
-_SO_MARK = 36  # asm-generic/socket.h; the socket module has it on Linux only
+SO_MARK = 36  # asm-generic/socket.h; the socket module has it on Linux only
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -33,41 +34,26 @@ class NftProvider:
 
     def __init__(self, options: RedirectOptions) -> None:
         self._options = options
-        self._installed = False
-        self._owner: TableOwner | None = None
-        self._direct = _for_direct_clients(options)
+        self._table = NftTable(options.table, options.on_crash)
+        self._direct = for_direct_clients(options)
 
     def install(self) -> None:
         options = self._options
         _check_listener(options)
-        _check_mark(options.mark)
-        table = table_line(options, *_locate(options.cgroup))
-        if options.on_crash is OnCrash.OPEN:
-            self._install_owned(table)
-        else:
-            self._install_plain(table)
+        check_mark(self.name, options.mark)
+        self._table.put(table_line(options, *_locate(options.cgroup)))
+
+    def adopt(self) -> None:
+        self._table.adopt()
 
     def remove(self) -> None:
-        if not self._installed:
-            return
-        if self._owner is None:
-            run(clear_line(self._options.table, owned=False))
-        self._close_owner()
-        self._installed = False
+        self._table.remove()
 
     def health(self) -> Health:
-        if not self._installed:
-            return Health(False, "the redirect is not installed")
-        if self._owner is not None and not self._owner.alive:
-            return Health(False, "the nft process that owns the redirect has ended")
-        table = f"inet {self._options.table}"
-        try:
-            present = f"table {table}" in run("list tables").splitlines()
-        except RedirectError as error:
-            return Health(False, str(error))
-        if not present:
-            return Health(False, f"nftables table {table} was removed by somebody else")
-        return Health(True, f"nftables table {table}, on_crash {self._options.on_crash}")
+        return self._table.health()
+
+    def snapshot(self) -> str:
+        return self._table.text()
 
     async def identify(self, sock: socket.socket, client: Endpoint, within: float) -> Identified:
         try:
@@ -79,38 +65,10 @@ class NftProvider:
         return Identified(RedirectInfo(self.name, original, client, captured=True))
 
     def prepare_upstream(self, sock: socket.socket, info: RedirectInfo) -> None:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._options.mark)
-
-    def _install_plain(self, table: str) -> None:
-        try:
-            run(f"{clear_line(self._options.table, owned=False)}; {table}")
-        except NftTimeout:
-            self._installed = True  # it may be in force: `remove` will see to it
-            raise
-        self._installed = True
-
-    def _install_owned(self, table: str) -> None:
-        """A living owner replaces its own table; a new one, what a dead proxy has left."""
-        name = self._options.table
-        if self._owner is not None and self._owner.alive:
-            self._owner.apply(f"{clear_line(name, owned=True)}; {table}")
-            return
-        self._close_owner()
-        owner = TableOwner()
-        try:
-            owner.apply(f"{clear_line(name, owned=False)}; {table}")
-        except RedirectError:
-            owner.close()
-            raise
-        self._owner, self._installed = owner, True
-
-    def _close_owner(self) -> None:
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            owner.close()
+        set_mark(sock, self._options)
 
 
-def _for_direct_clients(options: RedirectOptions) -> Provider | None:
+def for_direct_clients(options: RedirectOptions) -> Provider | None:
     """What serves clients that were not redirected; None: they are refused."""
     if options.unredirected is Unredirected.REFUSE:
         return None
@@ -141,17 +99,24 @@ def _check_listener(options: RedirectOptions) -> None:
         )
 
 
-def _check_mark(mark: int) -> None:
+def set_mark(sock: socket.socket, options: RedirectOptions) -> None:
+    """Exempt our own connection from capture. Raises OSError."""
+    if options.exempt_uid is not None and options.exempt_uid == os.geteuid():
+        return  # the rules know us by our user
+    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, options.mark)
+
+
+def check_mark(provider: str, mark: int) -> None:
     """Could our own connections be told apart? Without the mark they would come back to us."""
     if not sys.platform.startswith("linux"):
-        raise RedirectError("provider nft works on Linux only")
+        raise RedirectError(f"provider {provider} works on Linux only")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
-            probe.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+            probe.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
         except PermissionError as error:
             raise RedirectError(
-                "provider nft needs CAP_NET_ADMIN (SO_MARK, nftables): run as root or grant "
-                "the capability; provider explicit needs no privileges"
+                f"provider {provider} needs CAP_NET_ADMIN (SO_MARK, nftables): run as root or "
+                "grant the capability; provider explicit needs no privileges"
             ) from error
 
 

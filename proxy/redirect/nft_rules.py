@@ -13,7 +13,7 @@ import ipaddress
 from proxy.redirect.options import OnCrash, RedirectOptions
 
 _BEFORE_FILTERS = -100  # NF_IP_PRI_NAT_DST, nft(8) "dstnat"
-_LINK_LOCAL = "fe80::/10"  # RFC 4291 2.4: says nothing without an interface, so not dialled
+LINK_LOCAL = "fe80::/10"  # RFC 4291 2.4: says nothing without an interface, so not dialled
 
 
 def table_line(options: RedirectOptions, cgroup_level: int = 0, cgroup_root: str = "") -> str:
@@ -60,16 +60,17 @@ def _chain(hook: str, options: RedirectOptions, scope: str) -> str:
     ports = ", ".join(str(ports) for ports in options.ports)
     rules = [
         f"meta mark {options.mark} return",  # our own upstream sockets
-        f"ip6 daddr {_LINK_LOCAL} return",
-        _own_addresses(options),
-        *_excluded(options),
+        *_exempt_user(hook, options),
+        f"ip6 daddr {LINK_LOCAL} return",
+        own_addresses(options),
+        *excluded(options),
         f"{scope}tcp dport {{ {ports} }} redirect to :{options.listen.port}",
     ]
     head = f"type nat hook {hook} priority {_BEFORE_FILTERS}; policy accept;"
     return f"chain {hook} {{ {head} {'; '.join(rules)}; }}"
 
 
-def _own_addresses(options: RedirectOptions) -> str:
+def own_addresses(options: RedirectOptions) -> str:
     """This machine's own addresses (127/8 and ::1 are among them), or our ports there."""
     if not options.include_loopback:
         return "fib daddr type local return"
@@ -80,17 +81,30 @@ def _own_addresses(options: RedirectOptions) -> str:
     return f"fib daddr type local tcp dport {{ {ports} }} return"
 
 
-def _excluded(options: RedirectOptions) -> list[str]:
-    """CIDRs by family, merged (an nft interval set refuses overlaps), and unwanted families."""
+def _exempt_user(hook: str, options: RedirectOptions) -> list[str]:
+    """The proxy's own connections, told by its user where it has no privilege for a mark."""
+    if options.exempt_uid is None or hook != "output":  # nobody's socket made what arrives
+        return []
+    return [f"meta skuid {options.exempt_uid} return"]
+
+
+def excluded(options: RedirectOptions) -> list[str]:
+    """What is left alone by its destination: CIDRs by family, and unwanted families."""
     rules = []
-    networks = [ipaddress.ip_network(cidr, strict=False) for cidr in options.exclude]
-    four = ipaddress.collapse_addresses(n for n in networks if n.version == 4)
-    six = ipaddress.collapse_addresses(n for n in networks if n.version == 6)
-    for family, merged in (("ip", list(four)), ("ip6", list(six))):
-        if merged:
-            rules.append(f"{family} daddr {{ {', '.join(map(str, merged))} }} return")
-    if not options.ipv4:
-        rules.append("meta nfproto ipv4 return")
-    if not options.ipv6:
-        rules.append("meta nfproto ipv6 return")
+    for family, nfproto, wanted in (("ip", "ipv4", options.ipv4), ("ip6", "ipv6", options.ipv6)):
+        if networks := _of_family(nfproto, options.exclude):
+            rules.append(f"{family} daddr {{ {networks} }} return")
+        included = _of_family(nfproto, options.include)
+        if not wanted or (options.include and not included):
+            rules.append(f"meta nfproto {nfproto} return")
+        elif included:
+            rules.append(f"{family} daddr != {{ {included} }} return")
     return rules
+
+
+def _of_family(nfproto: str, cidrs: tuple[str, ...]) -> str:
+    """Those of one family, merged (an nft interval set refuses overlaps), with commas between."""
+    version = 4 if nfproto == "ipv4" else 6
+    networks = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs]
+    merged = ipaddress.collapse_addresses(n for n in networks if n.version == version)
+    return ", ".join(map(str, merged))

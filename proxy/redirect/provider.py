@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from proxy.model import Endpoint, RedirectInfo
 
@@ -56,3 +56,23 @@ class Provider(Protocol):
 
     def prepare_upstream(self, sock: socket.socket, info: RedirectInfo) -> None:
         """Set marks or records on our new socket, before bind and connect. Raises OSError."""
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A provider whose redirect outlives the process that installed it.
+
+    So one process can install it, and another look at it and take it down.
+    """
+
+    def adopt(self) -> None:
+        """What another process installed with equal options is ours from now on.
+
+        `health` looks at it then and `remove` takes it down, be all of it there or not.
+        """
+
+    def snapshot(self) -> str:
+        """All that is installed, as text that changes when somebody changes it.
+
+        Raises RedirectError when it is not there or must not be looked at.
+        """

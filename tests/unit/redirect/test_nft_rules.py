@@ -172,3 +172,24 @@ def test_other_systems_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(RedirectError, match="Linux only"):
         NftProvider(OPTIONS).install()
+
+
+def test_only_included_networks() -> None:
+    """A family without a network in `include` is not captured at all."""
+    four = table_line(replace(OPTIONS, include=("10.0.0.0/8",), exclude=("10.1.0.0/16",)))
+    assert (
+        "ip daddr { 10.1.0.0/16 } return; ip daddr != { 10.0.0.0/8 } return; "
+        "meta nfproto ipv6 return;" in four
+    )
+    both = table_line(replace(OPTIONS, include=("10.0.0.0/8", "2001:db8::/32")))
+    assert "ip6 daddr != { 2001:db8::/32 } return" in both
+    assert "nfproto" not in both
+
+
+def test_a_proxy_known_by_its_user_is_exempt_where_it_makes_connections() -> None:
+    line = table_line(replace(OPTIONS, exempt_uid=15001, prerouting=("br0",)))
+    output, _, prerouting = line.partition("chain prerouting")
+    assert "meta skuid 15001 return" in output
+    assert "skuid" not in prerouting
+    with pytest.raises(RedirectError, match="root"):
+        replace(OPTIONS, exempt_uid=0)
