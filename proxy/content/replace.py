@@ -84,15 +84,15 @@ class StreamReplacer:
         last match may have taken the live prefix with it.
         """
         pieces: list[bytes] = []
-        for found in self._patterns.matches(buffer, at):
-            if found.start >= live:
+        while at < live:
+            for found in self._patterns.matches(buffer, at, live):
+                pieces.append(buffer[at : found.start])
+                pieces.append(self._inserts[found.number](buffer, found))
+                self.count += 1
+                at = found.end
+            if at <= live:
                 break
-            pieces.append(buffer[at : found.start])
-            pieces.append(self._inserts[found.number](buffer, found))
-            self.count += 1
-            at = found.end
-            if at > live:
-                live = self._patterns.live(buffer, at)
+            live = self._patterns.live(buffer, at)
         return pieces, at, live
 
     def _keep(self, buffer: bytes, at: int) -> None:

@@ -15,13 +15,12 @@ from typing import Any
 import re2
 
 from proxy.patterns import engine
+from proxy.patterns.joined import LIVE_FACTOR, Joined
 from proxy.patterns.pattern import StreamPattern
 from proxy.patterns.words import WORD_LIMIT, Words
 
-GROUP_STATES = 32768  #: states of what is compiled together; more of it is split
 SINGLE_LIMIT = 32  #: up to so many patterns are looked at one by one where that is exact
 
-_LIVE_FACTOR = 16  # how much bigger the regex of live prefixes is: about log2 of the length
 _BOUNDARIES = re.compile(r"\\[bB]")  # in RE2 text as `tree.render` writes it, nothing else
 
 
@@ -35,30 +34,6 @@ class Found:
     spans: Sequence[tuple[int, int]]  #: [0] is the whole; (-1, -1): took no part
 
 
-class _Joined:
-    """Patterns in one regular expression, and in one for what is not settled of them.
-
-    Where a pattern looks at the octets around a match (`boundary`), a whole match at the end of
-    the bytes is not settled either: the next octet decides.
-    """
-
-    def __init__(self, patterns: Sequence[StreamPattern], boundary: bool) -> None:
-        states = sum(pattern.states for pattern in patterns)
-        self.search = engine.compiled(_choice(p.plain for p in patterns), states).search
-        live = [pattern.live for pattern in patterns]
-        self._window = max(pattern.max_bytes - 1 for pattern in patterns)
-        if boundary:
-            live += [pattern.plain for pattern in patterns]
-            self._window += 1
-        regex = f"(?:{_choice(live)})\\z"
-        self._live = engine.compiled(regex, states * _LIVE_FACTOR).search
-
-    def live(self, data: bytes, start: int) -> int:
-        """The leftmost place from `start` on whose rest is a live prefix; len(data): none."""
-        at: int = self._live(data, max(start, len(data) - self._window)).start()
-        return at
-
-
 class PatternSet:
     """Several patterns, numbered in their order, searched together.
 
@@ -69,45 +44,43 @@ class PatternSet:
     def __init__(self, patterns: Sequence[StreamPattern]) -> None:
         self.patterns = tuple(patterns)
         self.boundary = any(pattern.boundary for pattern in self.patterns)
-        self._joined = [_Joined(group, self.boundary) for group in _groups(self.patterns)]
+        self._joined = Joined(self.patterns, self.boundary)
         self._fold = bool(self.patterns) and self.patterns[0].fold
         self._words = _words(self.patterns)
         few = self._words is not None and 0 < len(self.patterns) <= WORD_LIMIT
         self._finder = Words(list(self._words or ()), self._fold) if few else None
+        self._longest = max((pattern.max_bytes for pattern in self.patterns), default=0)
         self._states = sum(pattern.states for pattern in self.patterns)
         self._capturing: dict[int, Any] = {}  # these are compiled when they are needed first
-        self._singles: dict[int, _Joined] = {}
+        self._singles: dict[int, Joined] = {}
         self._anywhere: Any = None
         self._here: Any = None
 
     def __len__(self) -> int:
         return len(self.patterns)
 
-    def matches(self, data: bytes, start: int = 0) -> Iterator[Found]:
-        """From `start` on the leftmost match, then the leftmost behind it, and so on.
+    def matches(self, data: bytes, start: int, before: int) -> Iterator[Found]:
+        """The leftmost match from `start` on, then the leftmost behind it, and so on, as long
+        as they begin before `before`.
 
         Of several at one place it is the pattern of least number.
         """
-        if self._finder is not None and self._words is not None:
-            numbers = list(self._words.values())
-            for which, first, last in self._finder.find(data, start, len(data)):
-                yield Found(numbers[which], first, last, ((first, last),))
+        if self._finder is None or self._words is None:
+            for span in self._joined.spans(data, start, before):
+                yield self._identify(data, span)
             return
-        while (span := self.first(data, start, len(data))) is not None:
-            yield self._identify(data, span)
-            start = span[1]
+        numbers = list(self._words.values())
+        for which, first, last in self._finder.find(data, start, len(data)):
+            if first >= before:
+                return
+            yield Found(numbers[which], first, last, ((first, last),))
 
     def first(self, data: bytes, start: int, end: int) -> tuple[int, int] | None:
         """Where the leftmost match in start..end is, without asking which pattern it is."""
-        if self._finder is not None:
-            found = self._finder.find(data, start, end)
-            return found[0][1:] if found else None
-        best: tuple[int, int] | None = None
-        for joined in self._joined:
-            match = joined.search(data, start, end)
-            if match is not None and (best is None or match.start() < best[0]):
-                best = match.span()
-        return best
+        if self._finder is None:
+            return self._joined.first(data, start, end)
+        found = self._finder.find(data, start, end)
+        return found[0][1:] if found else None
 
     def live(self, data: bytes, start: int = 0, skip: frozenset[int] = frozenset()) -> int:
         """From which place on bytes may be part of a match that is not settled yet.
@@ -117,7 +90,7 @@ class PatternSet:
         they are looked at all the same.
         """
         if not skip or len(self.patterns) > SINGLE_LIMIT:
-            return min((j.live(data, start) for j in self._joined), default=len(data))
+            return self._joined.live(data, start)
         left = (n for n in range(len(self.patterns)) if n not in skip)
         return min((self._single(n).live(data, start) for n in left), default=len(data))
 
@@ -134,7 +107,7 @@ class PatternSet:
         found = self._all().Match(data[start - around : end + around])
         if not found:  # the automaton of a re2.Set may run out of memory, and says nothing then
             each = range(len(self.patterns))
-            found = [n for n in each if self._single(n).search(data, start, end) is not None]
+            found = [n for n in each if self._single(n).first(data, start, end) is not None]
         return frozenset(found) - skip
 
     # --- which of them
@@ -146,6 +119,8 @@ class PatternSet:
             text = data[start:end]
             number = self._words[text.lower() if self._fold else text]
             return Found(number, start, end, (span,))
+        if len(self.patterns) == 1 and not self.patterns[0].groups:
+            return Found(0, start, end, (span,))
         for number in self._candidates(data, start):
             match = self._capture(number).match(data, start)
             if match is not None:
@@ -161,8 +136,7 @@ class PatternSet:
                 # Without \b: a re2.Set cannot look at the octet before its text.
                 loose = [_BOUNDARIES.sub("", pattern.plain) for pattern in self.patterns]
                 self._here = _set_of(re2.Set.MatchSet, loose, self._states)
-            longest = max(pattern.max_bytes for pattern in self.patterns)
-            found = self._here.Match(data[start : start + longest])
+            found = self._here.Match(data[start : start + self._longest])
             if found:
                 return sorted(found)
         return range(len(self.patterns))
@@ -173,10 +147,10 @@ class PatternSet:
             self._capturing[number] = engine.compiled(pattern.regex, pattern.states)
         return self._capturing[number]
 
-    def _single(self, number: int) -> _Joined:
+    def _single(self, number: int) -> Joined:
         if number not in self._singles:
             only = self.patterns[number : number + 1]
-            self._singles[number] = _Joined(only, self.boundary)
+            self._singles[number] = Joined(only, self.boundary)
         return self._singles[number]
 
     def _all(self) -> Any:
@@ -189,28 +163,11 @@ class PatternSet:
 
 
 def _set_of(kind: Any, regexes: Iterable[str], states: int) -> Any:
-    built = kind(engine.options(states * _LIVE_FACTOR))
+    built = kind(engine.options(states * LIVE_FACTOR))
     for regex in regexes:
         built.Add(regex.encode("ascii"))
     built.Compile()
     return built
-
-
-def _choice(regexes: Iterable[str]) -> str:
-    return "|".join(regexes)
-
-
-def _groups(patterns: Sequence[StreamPattern]) -> list[list[StreamPattern]]:
-    """Runs of patterns that are small enough together."""
-    groups: list[list[StreamPattern]] = []
-    room = 0
-    for pattern in patterns:
-        if not groups or pattern.states > room:
-            groups.append([])
-            room = GROUP_STATES
-        groups[-1].append(pattern)
-        room -= pattern.states
-    return groups
 
 
 def _words(patterns: Sequence[StreamPattern]) -> dict[bytes, int] | None:

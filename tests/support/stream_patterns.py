@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
 import re2
 from hypothesis import strategies as st
 
-from proxy.patterns import PatternError, StreamPattern, regex
+from proxy.patterns import PatternError, StreamPattern, joined, regex, sets
 
 
 def reference(text: str) -> Any:
@@ -61,3 +63,14 @@ def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 CUTS = st.one_of(st.just(range(64)), st.lists(st.integers(0, 64), max_size=8))
+
+
+@contextlib.contextmanager
+def split_sets() -> Iterator[None]:
+    """Have every set treated as if it were too large for one expression."""
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in ("SEARCH_STATES", "LIVE_STATES", "NEAR"):
+            patch.setattr(joined, limit, 2)
+        patch.setattr(sets, "SINGLE_LIMIT", 1)
+        patch.setattr(sets, "WORD_LIMIT", 1)
+        yield

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxy.content.guard import CodedGuard, Guard
 from proxy.content.scan import StreamScanner
 from proxy.patterns import PatternSet, StreamPattern, literal, regex
-from tests.support.stream_patterns import CUTS, TEXTS, patterns, pieces, reference
+from tests.support.stream_patterns import CUTS, TEXTS, patterns, pieces, reference, split_sets
 
 SETS = st.lists(patterns(), min_size=1, max_size=4)
 Seen = tuple[bytes, list[tuple[frozenset[int], int, bytes]]]
@@ -32,6 +32,16 @@ def test_a_scanner_finds_what_is_in_the_whole_for_every_cut(
     assert scanner.found == occurring(found, data)
     assert sum(map(len, fresh)) == len(scanner.found)  # each once
     assert frozenset().union(*fresh) == scanner.found
+
+
+@given(SETS, TEXTS, CUTS)
+def test_a_large_set_that_is_split_finds_the_same(
+    found: list[StreamPattern], data: bytes, cuts: list[int]
+) -> None:
+    with split_sets():
+        guard = Guard(PatternSet(found))
+        assert guarded(guard, data, cuts)[0] == data
+    assert guard.found == occurring(found, data)
 
 
 @given(st.lists(patterns(boundaries=False), min_size=1, max_size=4), TEXTS, CUTS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.content.replace import ReplacePlan, StreamReplacer
 from proxy.patterns import PatternError, StreamPattern, literal, regex
-from tests.support.stream_patterns import CUTS, TEXTS, patterns, pieces, reference
+from tests.support.stream_patterns import CUTS, TEXTS, patterns, pieces, reference, split_sets
 
 Items = Sequence[tuple[StreamPattern, str]]
 
@@ -53,6 +53,16 @@ def test_it_equals_re2_over_the_whole_for_every_cut(
 ) -> None:
     items = [(pattern, draw.draw(st.sampled_from(rewrites(pattern)))) for pattern in found]
     assert streamed(ReplacePlan(items), data, cuts) == by_re2(items, data)
+
+
+@given(st.lists(patterns(), min_size=1, max_size=4), TEXTS, CUTS)
+def test_however_a_large_set_is_split_the_result_is_the_same(
+    found: list[StreamPattern], data: bytes, cuts: list[int]
+) -> None:
+    items = [(pattern, f"<{n}>") for n, pattern in enumerate(found)]
+    with split_sets():
+        plan = ReplacePlan(items)
+        assert streamed(plan, data, cuts) == by_re2(items, data)
 
 
 WORDS = st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=6)
