@@ -37,6 +37,7 @@ _EPILOG = (
 )
 #: Verbs that are modules of proxy.verbs, and what they are for.
 _MODULES = {
+    "exec": "Run one command with its connections, and no others, redirected through the proxy.",
     "check": "Validate the policies of a directory; every error with its place.",
     "explain": "Say which rules look at an exchange, which match, and why the others do not.",
     "test": "Run the tests that are written beside the rules of a directory.",

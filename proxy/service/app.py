@@ -12,7 +12,7 @@ from typing import Any
 from proxy import __version__
 from proxy.account.ledger import Accounts, FlowOutcome
 from proxy.account.metrics import Counters
-from proxy.account.sinks import open_sink
+from proxy.account.sinks import EventSink, open_sink
 from proxy.callouts.registration import rule_of
 from proxy.contract import Drain, How
 from proxy.engine.budget import Budget
@@ -35,6 +35,9 @@ from proxy.service.sampled import SampledPolicy
 from proxy.settings import Settings
 
 _SWEEP_SECONDS = 1.0
+
+#: Given the sink of event records, the one to use instead: one that looks at them, too.
+Observe = Callable[[EventSink | None], EventSink]
 
 
 def run(settings: Settings) -> int:
@@ -68,7 +71,13 @@ async def _serve(settings: Settings) -> None:
 class Service:
     """One worker: start() .. stopping .. drain() .. close()."""
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        observe: Observe | None = None,
+    ) -> None:
         self.settings = settings
         self.stopping = asyncio.Event()
         self._loop = loop
@@ -77,6 +86,8 @@ class Service:
         self._counters = Counters()
         self._counters.set_rules(map(rule_of, self._callouts.names))
         self._sink = open_sink(settings.events.path, self._counters)
+        if observe is not None:
+            self._sink = observe(self._sink)
         self._accounts = Accounts(
             self._counters, self._sink, wall=time.time, queries=settings.events.log_query
         )
