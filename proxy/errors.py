@@ -6,7 +6,9 @@
     ├── ContractError        a callout broke the stream contract; touches its flow only
     ├── RedirectError        a provider cannot be installed or does not work here
     │   ├── NotRedirected    the client connected to the listener directly
-    │   └── BadPreamble      what an explicit client sent first is not understood
+    │   ├── BadPreamble      what an explicit client sent first is not understood
+    │   ├── RecordsNotSettable   WFP's redirect records cannot go onto our upstream socket
+    │   └── WinApiError      a call into Windows failed
     ├── AdminError           the admin endpoint of a running service cannot be asked
     └── StartError           the service cannot start (exit code 3)
 
@@ -69,6 +71,18 @@ class BadPreamble(RedirectError):
 
     def __init__(self, message: str, reply: bytes = b"") -> None:
         self.reply = reply
+        super().__init__(message)
+
+
+class RecordsNotSettable(RedirectError):
+    """Windows would not see our upstream connection as its client's: a row of the exceptions."""
+
+
+class WinApiError(RedirectError):
+    """A call into Windows failed. `code` is its error, unsigned (WSAE…, ERROR_…, FWP_E_…)."""
+
+    def __init__(self, message: str, code: int) -> None:
+        self.code = code
         super().__init__(message)
 
 
