@@ -115,18 +115,46 @@ class Confidence(enum.StrEnum):
     NONE = "none"
 
 
+#: What Linux puts behind /proc/PID/exe once the file is unlinked or replaced (proc(5)).
+_DELETED = " (deleted)"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The process and user behind a flow. None means unknown, never 'no such process'."""
+    """The process and user behind a flow. None means unknown, never 'no such process'.
+
+    `container` and `package` are "" where it is known that there is none; they are read from
+    the control group, so where that is known and they are None, there is none either.
+    """
 
     pid: int | None = None
     process_start: float | None = None  #: seconds since the epoch
-    exe: str | None = None
+    exe: str | None = None  #: as the system tells it, " (deleted)" included
     uid: int | None = None
     user: str | None = None
     cgroup: str | None = None
     container: str | None = None
     confidence: Confidence = Confidence.NONE
+    comm: str | None = None  #: the kernel's short name; a process may choose its own
+    package: str | None = None  #: Windows package family; snap:NAME or flatpak:ID
+
+    @property
+    def program(self) -> str | None:
+        """Where the program's file was when the process began to run it."""
+        return self.exe.removesuffix(_DELETED) if self.exe else None
+
+    @property
+    def deleted(self) -> bool | None:
+        """Whether that file is gone or has been replaced since."""
+        return self.exe.endswith(_DELETED) if self.exe else None
+
+    @property
+    def name(self) -> str | None:
+        """The program's file name; the kernel's short name where the path is unknown."""
+        program = self.program
+        if program is None:
+            return self.comm or None
+        return program.rpartition("/" if program.startswith("/") else "\\")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +183,13 @@ class RedirectInfo:
     captured: bool = False  #: (client, original_dst) are the ends of one real connection
     raw_context: bytes = b""
     records: bytes = b""
+    redirect_to: Endpoint | None = None  #: policy sends it there instead (connect_redirect)
+    loopback: bool | None = None  #: `destination` is this machine itself; None: not looked up
+
+    @property
+    def destination(self) -> Endpoint:
+        """Where the flow goes: the original destination unless policy has changed it."""
+        return self.redirect_to or self.original_dst
 
 
 @dataclass(slots=True)

@@ -34,7 +34,11 @@ def shown(field: str, value: Any) -> str:
             return quoted(value.encode("latin-1").decode("utf-8"))
         except UnicodeError:
             return quoted(value)
-    return str(value)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def seen(field: str, values: Sequence[Any] | None) -> str:
@@ -72,7 +76,7 @@ def _compare(compare: ast.Compare) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "-".join(map(str, value))  # a range of numbers
-    return str(value) if str(value).isprintable() else repr(str(value))
+    return _scalar(value) if str(value).isprintable() else repr(str(value))
 
 
 def _several(texts: list[str], between: str) -> str:

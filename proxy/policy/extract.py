@@ -13,9 +13,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from proxy.model import Confidence
+from proxy.model import Confidence, Endpoint, Principal
 from proxy.policy import messages
-from proxy.policy.lists import domain, octets, parse_address
+from proxy.policy.lists import domain, fold, octets, parse_address
 from proxy.policy.scope import Read, Scope, Values
 
 #: Fields whose values are readings of one thing, not several things.
@@ -50,14 +50,40 @@ def reader(field: str, arg: str | None) -> Read:
 # --- the connection ------------------------------------------------------------------------
 
 
-def _dst_ip(scope: Scope) -> Values:
-    """Unknown while the destination is a name that was not resolved."""
-    address = parse_address(scope.facts.flow.redirect.original_dst.host)
+def _address(endpoint: Endpoint) -> Values:
+    """Unknown while it is a name that was not resolved."""
+    address = parse_address(endpoint.host)
     return None if address is None else (address,)
 
 
+def _dst_ip(scope: Scope) -> Values:
+    return _address(scope.facts.flow.redirect.destination)
+
+
 def _dst_port(scope: Scope) -> Values:
+    return (scope.facts.flow.redirect.destination.port,)
+
+
+def _original_ip(scope: Scope) -> Values:
+    return _address(scope.facts.flow.redirect.original_dst)
+
+
+def _original_port(scope: Scope) -> Values:
     return (scope.facts.flow.redirect.original_dst.port,)
+
+
+def _ip_version(scope: Scope) -> Values:
+    address = parse_address(scope.facts.flow.redirect.destination.host)
+    return None if address is None else (address.version,)
+
+
+def _loopback(scope: Scope) -> Values:
+    """Which addresses are this machine's the service has looked up; some need no look."""
+    redirect = scope.facts.flow.redirect
+    if redirect.loopback is not None:
+        return (redirect.loopback,)
+    address = parse_address(redirect.destination.host)
+    return (True,) if address is not None and address.is_loopback else None
 
 
 def _dst_host(scope: Scope) -> Values:
@@ -69,8 +95,7 @@ def _dst_host(scope: Scope) -> Values:
 
 
 def _client_ip(scope: Scope) -> Values:
-    address = parse_address(scope.facts.flow.redirect.client.host)
-    return None if address is None else (address,)
+    return _address(scope.facts.flow.redirect.client)
 
 
 def _client_port(scope: Scope) -> Values:
@@ -81,17 +106,64 @@ def _provider(scope: Scope) -> Values:
     return (octets(scope.facts.flow.redirect.provider),)
 
 
+def _redirected(scope: Scope) -> Values:
+    return (scope.facts.flow.redirect.captured,)
+
+
+def _reauthorize(scope: Scope) -> Values:
+    return (scope.facts.reauthorize,)
+
+
+def _told(scope: Scope) -> Principal | None:
+    """The principal, if anything at all is known of it."""
+    principal = scope.facts.flow.redirect.principal
+    return None if principal.confidence is Confidence.NONE else principal
+
+
 def _principal(name: str) -> Read:
     """A principal's attribute is unknown, never absent, when the provider did not tell it."""
 
     def read(scope: Scope) -> Values:
-        principal = scope.facts.flow.redirect.principal
-        value = getattr(principal, name)
-        if value is None or principal.confidence is Confidence.NONE:
+        principal = _told(scope)
+        value = None if principal is None else getattr(principal, name)
+        if value is None:
             return None
         return (octets(value) if isinstance(value, str) else value,)
 
     return read
+
+
+def _of_group(name: str) -> Read:
+    """What is read from the control group: absent where that is known and names none."""
+
+    def read(scope: Scope) -> Values:
+        principal = _told(scope)
+        value = None if principal is None else getattr(principal, name)
+        if value:
+            return (fold(value) if name == "package" else octets(value),)
+        known = value is not None or (principal is not None and principal.cgroup is not None)
+        return () if known else None
+
+    return read
+
+
+def _exe(scope: Scope) -> Values:
+    """Paths of Windows compare without case (`proxy.policy.operators`)."""
+    principal = _told(scope)
+    path = None if principal is None else principal.program
+    if path is None:
+        return None
+    return (octets(path) if path.startswith("/") else fold(path),)
+
+
+def _name(scope: Scope) -> Values:
+    principal = _told(scope)
+    name = None if principal is None else principal.name
+    return None if name is None else (fold(name),)
+
+
+def _confidence(scope: Scope) -> Values:
+    return (scope.facts.flow.redirect.principal.confidence.value,)
 
 
 def _local(scope: Scope) -> datetime:
@@ -133,13 +205,23 @@ _PLAIN: dict[str, Read] = {
     "dst.ip": _dst_ip,
     "dst.port": _dst_port,
     "dst.host": _dst_host,
+    "original.ip": _original_ip,
+    "original.port": _original_port,
+    "ip_version": _ip_version,
+    "loopback": _loopback,
     "client.ip": _client_ip,
     "client.port": _client_port,
     "provider": _provider,
+    "redirected": _redirected,
+    "reauthorize": _reauthorize,
+    "principal.exe": _exe,
+    "principal.name": _name,
+    "principal.confidence": _confidence,
     **{
         f"principal.{name}": _principal(name)
-        for name in ("pid", "exe", "uid", "user", "cgroup", "container")
+        for name in ("pid", "deleted", "uid", "user", "cgroup")
     },
+    **{f"principal.{name}": _of_group(name) for name in ("container", "package")},
     "time": _time,
     "weekday": _weekday,
     "tag": _tag,

@@ -33,4 +33,5 @@ class Facts:
     direction: Direction | None = None
     sniffed: str | None = None  #: media type by the body's first bytes
     body: BodyFacts | None = None  #: at the body layers
+    reauthorize: bool = False  #: an open connection is judged again
     unknown: frozenset[str] = frozenset()  #: fields that could not be determined

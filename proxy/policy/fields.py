@@ -20,6 +20,8 @@ class Kind(enum.StrEnum):
     DOMAIN = "domain"  #: exact, *.suffix, or glob; case-insensitive
     TEXT = "text"  #: literal or glob, case-sensitive
     TEXT_CI = "text_ci"  #: literal or glob, case-insensitive
+    PATH = "path"  #: as text; paths of Windows are case-insensitive
+    BOOL = "bool"  #: true or false
     ENUM = "enum"  #: one of `values`
     TIME = "time"  #: HH:MM-HH:MM, local time, may wrap midnight
     CONTENT = "content"  #: literal or regex found somewhere in content that streams by
@@ -27,6 +29,7 @@ class Kind(enum.StrEnum):
 
 
 _CONNECTION = frozenset(Layer)
+_SET_UP = frozenset({Layer.CONNECT_REDIRECT, Layer.AUTH_CONNECT, Layer.FLOW_ESTABLISHED})
 _BODY = frozenset({Layer.HTTP_REQUEST_BODY, Layer.HTTP_RESPONSE_BODY})
 _RESPONSE = frozenset({Layer.HTTP_RESPONSE, Layer.HTTP_RESPONSE_BODY})
 _HTTP = _BODY | _RESPONSE | {Layer.HTTP_REQUEST}
@@ -45,20 +48,53 @@ class FieldSpec:
 
 
 FIELDS: dict[str, FieldSpec] = {
-    "dst.ip": FieldSpec(Kind.IP, _CONNECTION, "address of the original destination"),
-    "dst.port": FieldSpec(Kind.NUMBER, _CONNECTION, "port of the original destination"),
+    "dst.ip": FieldSpec(
+        Kind.IP, _CONNECTION, "address it goes to: the original destination, or where redirect_to"
+    ),
+    "dst.port": FieldSpec(Kind.NUMBER, _CONNECTION, "port it goes to"),
     "dst.host": FieldSpec(
         Kind.DOMAIN, _CONNECTION, "name an explicit client asked for; absent elsewhere"
+    ),
+    "original.ip": FieldSpec(
+        Kind.IP, _CONNECTION, "address of the original destination, whatever redirect_to did"
+    ),
+    "original.port": FieldSpec(Kind.NUMBER, _CONNECTION, "port of the original destination"),
+    "ip_version": FieldSpec(Kind.NUMBER, _CONNECTION, "4 or 6, of the address it goes to"),
+    "loopback": FieldSpec(
+        Kind.BOOL, _CONNECTION, "it goes to this machine: loopback or an address of its own"
     ),
     "client.ip": FieldSpec(Kind.IP, _CONNECTION, "address of the client"),
     "client.port": FieldSpec(Kind.NUMBER, _CONNECTION, "port of the client"),
     "provider": FieldSpec(Kind.TEXT, _CONNECTION, "redirect provider the flow came through"),
+    "redirected": FieldSpec(
+        Kind.BOOL, _CONNECTION, "a redirector captured it; its client knows of no proxy"
+    ),
+    "reauthorize": FieldSpec(
+        Kind.BOOL, _SET_UP, "an open connection is judged again after a reload"
+    ),
     "principal.pid": FieldSpec(Kind.NUMBER, _CONNECTION, "process id"),
-    "principal.exe": FieldSpec(Kind.TEXT, _CONNECTION, "path of the program"),
+    "principal.exe": FieldSpec(
+        Kind.PATH, _CONNECTION, "path of the program, links followed, as when it was started"
+    ),
+    "principal.name": FieldSpec(
+        Kind.TEXT_CI, _CONNECTION, "file name of the program; the process's short name without one"
+    ),
+    "principal.deleted": FieldSpec(
+        Kind.BOOL, _CONNECTION, "the program's file was removed or replaced since it was started"
+    ),
     "principal.uid": FieldSpec(Kind.NUMBER, _CONNECTION, "user id"),
     "principal.user": FieldSpec(Kind.TEXT, _CONNECTION, "user name or SID"),
     "principal.cgroup": FieldSpec(Kind.TEXT, _CONNECTION, "control group path"),
-    "principal.container": FieldSpec(Kind.TEXT, _CONNECTION, "container id"),
+    "principal.container": FieldSpec(Kind.TEXT, _CONNECTION, "container id; absent outside of one"),
+    "principal.package": FieldSpec(
+        Kind.TEXT_CI, _CONNECTION, "Windows package family; snap:NAME or flatpak:ID; absent if none"
+    ),
+    "principal.confidence": FieldSpec(
+        Kind.ENUM,
+        _CONNECTION,
+        "how far the principal may be trusted",
+        values=("exact", "likely", "none"),
+    ),
     "time": FieldSpec(Kind.TIME, _CONNECTION, "local time of day, e.g. 22:00-06:00"),
     "weekday": FieldSpec(
         Kind.ENUM,

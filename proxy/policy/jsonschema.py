@@ -177,6 +177,8 @@ _LITERALS: dict[Kind, Json] = {
     Kind.DOMAIN: {"type": _SCALARS, "examples": ["example.com", "*.example.com"]},
     Kind.TEXT: {"type": _SCALARS, "examples": ["/admin*"]},
     Kind.TEXT_CI: {"type": _SCALARS, "examples": ["text/*"]},
+    Kind.PATH: {"type": _SCALARS, "examples": ["/usr/bin/curl", "*\\curl.exe"]},
+    Kind.BOOL: {"type": "boolean"},
     Kind.TIME: {"type": "string", "examples": ["22:00-06:00"]},
     Kind.CONTENT: {"type": _SCALARS, "minLength": 1, "examples": ["BEGIN RSA PRIVATE KEY"]},
     Kind.HASH: {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"},

@@ -23,6 +23,7 @@ LISTS_OF: dict[Kind, tuple[ListType, ...]] = {
     Kind.DOMAIN: (ListType.DOMAIN, ListType.STRING),
     Kind.TEXT: _TEXT_LISTS,
     Kind.TEXT_CI: _TEXT_LISTS,
+    Kind.PATH: _TEXT_LISTS,
     Kind.CONTENT: (ListType.STRING,),
     Kind.HASH: (ListType.HASH,),
 }
@@ -34,6 +35,8 @@ OPERATORS: dict[Kind, tuple[Op, ...]] = {
     Kind.DOMAIN: _TEXTUAL,
     Kind.TEXT: _TEXTUAL,
     Kind.TEXT_CI: _TEXTUAL,
+    Kind.PATH: _TEXTUAL,
+    Kind.BOOL: (Op.IS, Op.EXISTS),
     Kind.ENUM: (Op.IS, Op.EXISTS),
     Kind.TIME: (Op.IS,),
     Kind.CONTENT: (Op.IS, Op.IN, Op.REGEX),

@@ -21,7 +21,7 @@ from proxy.policy.regex import compile_regex
 Check = Callable[[Any], bool]
 
 _ORDER = {Op.GT: operator.gt, Op.GE: operator.ge, Op.LT: operator.lt, Op.LE: operator.le}
-_TEXTS = frozenset({Kind.TEXT, Kind.TEXT_CI, Kind.DOMAIN, Kind.ENUM})
+_TEXTS = frozenset({Kind.TEXT, Kind.TEXT_CI, Kind.PATH, Kind.DOMAIN, Kind.ENUM})
 _FOLDED = frozenset({Kind.TEXT_CI, Kind.DOMAIN, Kind.ENUM, Kind.HASH})
 _LISTS: dict[Kind, frozenset[ast.ListType]] = {
     Kind.IP: frozenset({ast.ListType.CIDR}),
@@ -34,6 +34,8 @@ _FEW = 8  #: up to this many suffixes one endswith() is quicker than a set
 
 
 def compile_check(compare: ast.Compare, kind: Kind, lists: ListBook) -> Check:
+    if kind is Kind.PATH:
+        return _path(compare, lists)
     match compare.op:
         case Op.IS:
             values = compare.value if isinstance(compare.value, tuple) else (compare.value,)
@@ -47,6 +49,13 @@ def compile_check(compare: ast.Compare, kind: Kind, lists: ListBook) -> Check:
         case Op.GT | Op.GE | Op.LT | Op.LE:
             return _ordered(compare, kind)
     raise ValueError(f"{compare.op} cannot be used here")
+
+
+def _path(compare: ast.Compare, lists: ListBook) -> Check:
+    """Windows starts C:\\A.EXE for c:\\a.exe, so its paths (no / in front) compare without case."""
+    exact = compile_check(compare, Kind.TEXT, lists)
+    folded = compile_check(compare, Kind.TEXT_CI, lists)
+    return lambda value: exact(value) if value.startswith("/") else folded(value)
 
 
 def _ordered(compare: ast.Compare, kind: Kind) -> Check:
@@ -78,10 +87,12 @@ def _is(values: tuple[Any, ...], kind: Kind) -> Check:
             return _is_time(values)
         case Kind.DOMAIN:
             return _is_domain([domain(str(value)) for value in values])
-        case Kind.TEXT:
+        case Kind.TEXT | Kind.PATH:
             return compile_globs(octets(str(value)) for value in values)
         case Kind.TEXT_CI | Kind.ENUM:
             return compile_globs(fold(str(value)) for value in values)
+        case Kind.BOOL:
+            return frozenset(map(_truth, values)).__contains__
         case Kind.HASH:
             return frozenset(fold(str(value)) for value in values).__contains__
         case Kind.CONTENT:
@@ -109,6 +120,12 @@ def _is_number(values: tuple[Any, ...]) -> Check:
 def _number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is not true or false")
     return value
 
 

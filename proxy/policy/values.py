@@ -20,7 +20,9 @@ MAX_TEXT = 8192
 #: Numbers that a field can have; a value outside would never match.
 RANGES = {
     "dst.port": (0, 65535),
+    "original.port": (0, 65535),
     "client.port": (0, 65535),
+    "ip_version": (4, 6),
     "status": (100, 599),
 }
 _LARGEST = 2**63 - 1
@@ -34,7 +36,7 @@ class Unfit(ValueError):
         self.hint = hint
 
 
-Value = str | int | tuple[int, int]
+Value = str | int | bool | tuple[int, int]
 
 
 def read_value(name: str, spec: FieldSpec, value: Scalar, source: str) -> Value:
@@ -52,8 +54,10 @@ def read_value(name: str, spec: FieldSpec, value: Scalar, source: str) -> Value:
             return _enum(source, spec.values)
         case Kind.TIME:
             return _time(source)
-        case Kind.TEXT | Kind.TEXT_CI:
+        case Kind.TEXT | Kind.TEXT_CI | Kind.PATH:
             return read_text(source)
+        case Kind.BOOL:
+            return _truth(name, value)
         case Kind.CONTENT:
             return _content(source)
         case Kind.HASH:
@@ -93,6 +97,12 @@ def _range(name: str, text: str) -> tuple[int, int]:
     if low > high:
         raise Unfit(f"range {low}-{high} is empty", f"write {high}-{low}")
     return low, high
+
+
+def _truth(name: str, value: Scalar) -> bool:
+    if not isinstance(value, bool):
+        raise Unfit(f"{kind_of(value)} as {name}, expected true or false")
+    return value
 
 
 # --- addresses and names -------------------------------------------------------------------

@@ -17,17 +17,26 @@ from proxy.policy.lint.facets import Atom, Choice, Conjunct, Negation, atoms_of
 #: Fields that every decision knows: never unknown, whatever the flow.
 _ALWAYS_KNOWN = (
     "method host path query url header request.header response.header cookie content_type "
-    "status dst.port dst.host client.port provider time weekday direction protocol"
+    "status dst.port dst.host original.port client.port provider time weekday direction protocol "
+    "redirected reauthorize principal.confidence"
 )
 ALWAYS_KNOWN = frozenset(_ALWAYS_KNOWN.split())
 #: Fields with one value at most, so that two values exclude each other.
 _SINGLE = (
     "host method status dst.port dst.ip dst.host client.ip client.port provider weekday "
-    "protocol direction sni content_type.sniffed body.size principal.pid principal.exe "
-    "principal.uid principal.user principal.cgroup principal.container"
+    "protocol direction sni content_type.sniffed body.size original.ip original.port ip_version "
+    "loopback redirected reauthorize principal.pid principal.exe principal.name "
+    "principal.deleted principal.uid principal.user principal.cgroup principal.container "
+    "principal.package principal.confidence"
 )
 SINGLE = frozenset(_SINGLE.split())
-_BOUNDS = {"status": (100, 999), "dst.port": (0, 65535), "client.port": (0, 65535)}
+_BOUNDS = {
+    "status": (100, 999),
+    "dst.port": (0, 65535),
+    "original.port": (0, 65535),
+    "client.port": (0, 65535),
+    "ip_version": (4, 6),
+}
 _LOWER, _UPPER = (Op.GT, Op.GE), (Op.LT, Op.LE)
 _Span = tuple[float, float]
 
@@ -130,7 +139,8 @@ def _disjoint(first: Atom, second: Atom) -> bool:
         return not any(a <= d and c <= b for a, b in _spans(first) for c, d in spans)
     if kind in (Kind.IP, Kind.TIME, Kind.CONTENT):
         return False
-    return all(_apart(str(a), str(b)) for a in first.values for b in second.values)
+    fold = str.lower if kind is Kind.PATH else str  # some paths compare without case
+    return all(_apart(fold(str(a)), fold(str(b))) for a in first.values for b in second.values)
 
 
 def _apart(one: str, other: str) -> bool:

@@ -123,4 +123,6 @@ def _atom(atom: Atom) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)

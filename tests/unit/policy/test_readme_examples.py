@@ -72,7 +72,7 @@ def examples() -> list[Any]:
 
 
 def generation(text: str) -> Generation:
-    if "version:" not in text:
+    if not re.search(r"^version:", text, re.MULTILINE):
         text = f"version: 1\npolicy: example\n{text}"
     files = DirectoryFiles(POLICIES / "examples")
     loaded = parse_policy("README.md", text.encode(), files.read, files.list_folder)
@@ -96,15 +96,18 @@ def request(given: dict[str, Any]) -> RequestHead:
 
 
 def flow(given: dict[str, Any]) -> FlowInfo:
-    names = ("pid", "exe", "uid", "user", "cgroup", "container")
+    names = ("pid", "exe", "uid", "user", "cgroup", "container", "comm", "package")
     known = {name: given[name] for name in names if name in given}
-    principal = Principal(confidence=Confidence.EXACT, **known) if known else Principal()
+    confidence = Confidence(given.get("confidence", "exact" if known else "none"))
     info = RedirectInfo(
         provider=given.get("provider", "nft"),
         original_dst=Endpoint.parse(given.get("dst", "192.0.2.1:80")),
         client=Endpoint.parse(given.get("client", "192.0.2.200:1024")),
         dst_name=given.get("dst_host"),
-        principal=principal,
+        principal=Principal(confidence=confidence, **known),
+        captured=given.get("redirected", False),
+        redirect_to=Endpoint.parse(given["redirect_to"]) if "redirect_to" in given else None,
+        loopback=given.get("loopback"),
     )
     return FlowInfo(
         id="f",
@@ -137,6 +140,7 @@ def facts(given: dict[str, Any], layer: Layer) -> Facts:
         response=answer,
         direction=labels.get(given.get("direction", "")),
         sniffed=given.get("sniffed"),
+        reauthorize=given.get("reauthorize", False),
     )
 
 
