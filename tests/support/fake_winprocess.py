@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.support.winsock_facts import (
@@ -57,6 +57,7 @@ class Processes:
         self.accounts: dict[bytes, tuple[str, str]] = {ALICE: ("WORKSTATION", "alice")}
         self.connections: list[Connection] = []
         self.new_connections: list[Connection] = []  #: appear after the next size query
+        self.drives = {"C:": "\\Device\\HarddiskVolume3"}
         self.elevated = True  #: of this process itself
         self.open_handles: dict[int, object] = {}
         self.allocated: dict[int, Any] = {}  #: what LocalFree has to be called for
@@ -121,6 +122,17 @@ class Processes:
             return fact("ERROR_INSUFFICIENT_BUFFER")
         _write_text(name, process.package)
         return fact("ERROR_SUCCESS")
+
+    def QueryDosDeviceW(self, device: int, target: int, characters: int) -> int:
+        """Strings, each with its NUL, and one NUL more; the number of characters stored."""
+        found = self.drives.get(ctypes.string_at(device, 4).decode("utf-16-le"))
+        if found is None:
+            return self._fail("ERROR_FILE_NOT_FOUND", 0)
+        text = f"{found}\0\\Device\\Before\0"
+        if characters < len(text) + 1:
+            return self._fail("ERROR_INSUFFICIENT_BUFFER", 0)
+        _write_text(target, text)
+        return len(text) + 1
 
     def LocalFree(self, memory: int | None) -> int:
         """NULL is success; the handle itself is failure."""

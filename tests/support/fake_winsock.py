@@ -233,9 +233,9 @@ class Winsock:
             found = _socket(int(name))
             if found is not None:
                 with found:
-                    if found.family in (socket.AF_INET, socket.AF_INET6):
-                        if normal(found.getsockname()) == normal(local):
-                            return self.carried.get(os.fstat(found.fileno()).st_ino)
+                    ours = found.family in (socket.AF_INET, socket.AF_INET6)
+                    if ours and normal(found.getsockname()) == normal(local):
+                        return self.carried.get(os.fstat(found.fileno()).st_ino)
         return None
 
     def describe(self, name: str, arguments: tuple[Any, ...]) -> str:

@@ -87,7 +87,10 @@ ERRORS = (
 )
 
 PROCESS_CONSTANTS = (
-    Fact("PROCESS_QUERY_LIMITED_INFORMATION", 0x1000, "win32/procthread/process-security-and-access-rights"),
+    Fact(
+        "PROCESS_QUERY_LIMITED_INFORMATION", 0x1000,
+        "win32/procthread/process-security-and-access-rights",
+    ),
     Fact("TOKEN_QUERY", 0x0008, "win32/secauthz/access-rights-for-access-token-objects"),
     Fact("TokenUser", 1, "win32/api/winnt/ne-winnt-token_information_class"),
     Fact("TokenElevation", 20, "win32/api/winnt/ne-winnt-token_information_class"),
@@ -98,7 +101,11 @@ PROCESS_CONSTANTS = (
     # OpenProcess: "If the specified process is the System Idle Process (0x00000000), the
     # function fails and the last error code is ERROR_INVALID_PARAMETER"; so it is for pids that
     # do not exist.
-    Fact("ERROR_INVALID_PARAMETER", 87, "win32/api/processthreadsapi/nf-processthreadsapi-openprocess"),
+    Fact("ERROR_FILE_NOT_FOUND", 2, _SYSTEM_CODES),
+    Fact(
+        "ERROR_INVALID_PARAMETER", 87,
+        "win32/api/processthreadsapi/nf-processthreadsapi-openprocess",
+    ),
     Fact("ERROR_NONE_MAPPED", 1332, "win32/api/winbase/nf-winbase-lookupaccountsidw"),
     Fact("ERROR_INVALID_SID", 1337, "win32/debug/system-error-codes--1300-1699-"),
     Fact("APPMODEL_ERROR_NO_PACKAGE", 15700, "win32/api/appmodel/nf-appmodel-getpackagefamilyname"),
@@ -234,6 +241,11 @@ SIGNATURES = (
     Signature(
         "kernel32", "GetPackageFamilyName", "i", "ppp",
         "win32/api/appmodel/nf-appmodel-getpackagefamilyname",
+    ),
+    # DWORD QueryDosDeviceW(LPCWSTR device, LPWSTR target, DWORD characters)
+    Signature(
+        "kernel32", "QueryDosDeviceW", "u", "ppu",
+        "win32/api/fileapi/nf-fileapi-querydosdevicew",
     ),
     Signature("kernel32", "LocalFree", "p", "p", "win32/api/winbase/nf-winbase-localfree"),
     Signature("advapi32", "OpenProcessToken", "i", "pup", _PROCESS + "openprocesstoken"),
