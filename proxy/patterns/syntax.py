@@ -14,52 +14,12 @@ from collections.abc import Iterable
 
 from proxy.patterns import tree
 from proxy.patterns.errors import PatternError
+from proxy.patterns.octets import ALL, CONTROLS, LOWER, PERL, POSIX, UPPER, mask_of
 from proxy.patterns.text import sequences, variants
 
 REPEAT_LIMIT = 1000  #: RE2's kMaxRepeat, for one quantifier and for nested ones together
 DEPTH_LIMIT = 100  #: brackets within brackets
 RANGE_LIMIT = 4096  #: characters of one non-ASCII range that case is ignored in
-
-ALL = (1 << 256) - 1
-
-
-def _mask(octets: Iterable[int]) -> int:
-    mask = 0
-    for octet in octets:
-        mask |= 1 << octet
-    return mask
-
-
-_DIGITS = _mask(range(0x30, 0x3A))
-_UPPER = _mask(range(0x41, 0x5B))
-_LOWER = _mask(range(0x61, 0x7B))
-_WORD = _DIGITS | _UPPER | _LOWER | _mask(b"_")
-_SPACE = _mask(b"\t\n\f\r ")  # RE2's \s: without \v
-_PERL = {
-    "d": _DIGITS,
-    "w": _WORD,
-    "s": _SPACE,
-    "D": ALL & ~_DIGITS,
-    "W": ALL & ~_WORD,
-    "S": ALL & ~_SPACE,
-}
-_POSIX = {
-    "alnum": _DIGITS | _UPPER | _LOWER,
-    "alpha": _UPPER | _LOWER,
-    "ascii": _mask(range(0x80)),
-    "blank": _mask(b"\t "),
-    "cntrl": _mask([*range(0x20), 0x7F]),
-    "digit": _DIGITS,
-    "graph": _mask(range(0x21, 0x7F)),
-    "lower": _LOWER,
-    "print": _mask(range(0x20, 0x7F)),
-    "punct": _mask(range(0x21, 0x7F)) & ~(_DIGITS | _UPPER | _LOWER),
-    "space": _SPACE | _mask(b"\v"),
-    "upper": _UPPER,
-    "word": _WORD,
-    "xdigit": _DIGITS | _mask(b"abcdefABCDEF"),
-}
-_CONTROLS = {"n": 0x0A, "t": 0x09, "r": 0x0D, "f": 0x0C, "v": 0x0B, "a": 0x07}
 
 _COUNT = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{1,9})?)?\}", re.ASCII)
 _HEX = re.compile(r"x([0-9a-fA-F]{2})")
@@ -226,9 +186,9 @@ class _Parser:
 
     def _escape(self) -> tree.Node:
         char = self._peek()
-        if char in _PERL and char:
+        if char in PERL and char:
             self._at += 1
-            return tree.Octets(_PERL[char])
+            return tree.Octets(PERL[char])
         if char in ("b", "B"):
             self._at += 1
             return tree.Boundary(negated=char == "B")
@@ -241,8 +201,8 @@ class _Parser:
         if octet:
             return int(octet[1], 16)
         char = self._take()
-        if char in _CONTROLS:
-            return _CONTROLS[char]
+        if char in CONTROLS:
+            return CONTROLS[char]
         if char.isascii() and not char.isalnum():
             return ord(char)
         raise _bad_escape(char)
@@ -271,13 +231,13 @@ class _Parser:
         """A mask of octets, and code points beyond ASCII, first and last."""
         posix = self._took(_POSIX_CLASS)
         if posix:
-            mask = _POSIX.get(posix[2])
+            mask = POSIX.get(posix[2])
             if mask is None:
                 raise PatternError(f"[:{posix[2]}:] is not known")
             return (ALL & ~mask if posix[1] else mask), None
-        if self._peek() == "\\" and self._text[self._at + 1 : self._at + 2] in _PERL:
+        if self._peek() == "\\" and self._text[self._at + 1 : self._at + 2] in PERL:
             self._at += 2
-            return _PERL[self._text[self._at - 1]], None
+            return PERL[self._text[self._at - 1]], None
         low, low_octet = self._endpoint()
         high, high_octet = low, low_octet
         if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] not in ("]", ""):
@@ -286,10 +246,10 @@ class _Parser:
         if low > high:
             raise PatternError(f"a range in [...] runs backwards: {chr(low)}-{chr(high)}")
         if max(low, high) < 0x80 or (low_octet and high_octet) or _joins(low, high_octet, high):
-            return _mask(range(low, high + 1)), None
+            return mask_of(range(low, high + 1)), None
         if (low_octet and low >= 0x80) or high_octet:
             raise PatternError("a range in [...] runs from an octet \\xHH to a character")
-        ascii_part = _mask(range(low, 0x80)) if low < 0x80 else 0
+        ascii_part = mask_of(range(low, 0x80)) if low < 0x80 else 0
         return ascii_part, (max(low, 0x80), high)
 
     def _endpoint(self) -> tuple[int, bool]:
@@ -320,11 +280,11 @@ class _Parser:
         """The octets of both cases. Above ASCII that would be a guess at a charset."""
         if not self._fold:
             return mask
-        low, high = mask & _mask(range(0x80)), mask >> 0x80 << 0x80
+        low, high = mask & mask_of(range(0x80)), mask >> 0x80 << 0x80
         if high not in (0, ALL >> 0x80 << 0x80):
             hint = "turn (?i) off for it: (?-i:\\xHH)"
             raise PatternError("octets above \\x7f have no upper and lower case", hint)
-        return low | high | (low & _UPPER) << 32 | (low & _LOWER) >> 32
+        return low | high | (low & UPPER) << 32 | (low & LOWER) >> 32
 
 
 def any_of(chars: Iterable[str]) -> tree.Node:
@@ -350,7 +310,7 @@ def encoded(text: str) -> bytes:
 
 
 def _spans(spans: tuple[tuple[int, int], ...]) -> tree.Node:
-    return tree.Seq(tuple(tree.Octets(_mask(range(first, last + 1))) for first, last in spans))
+    return tree.Seq(tuple(tree.Octets(mask_of(range(first, last + 1))) for first, last in spans))
 
 
 def _joins(low: int, high_octet: bool, high: int) -> bool:
