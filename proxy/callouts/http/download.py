@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from proxy.callouts.http import delivery, framing, writer
-from proxy.callouts.http.bodyplan import BodyPlan, Planner
 from proxy.callouts.http.exchange import Answered, Exchange
 from proxy.callouts.http.filtered import FilteredBody, Frame
-from proxy.callouts.http.passage import Passage
+from proxy.callouts.http.passage import Passage, Waiting
 from proxy.callouts.http.pieces import AskedBody
 from proxy.callouts.http.session import IN, Session
 from proxy.contract import (
     PERMIT_FIN,
     DropConnection,
     How,
-    NeedMoreData,
     Permit,
     Replace,
     StreamData,
@@ -31,50 +27,9 @@ _ANSWERED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A response whose head has not gone yet."""
-
-    original: ResponseHead
-    head: ResponseHead  #: as policy edited it; its framing is still the original's
-    raw: bytes  #: as it came
-    kind: framing.Framing
-    plan: BodyPlan
-
-
-class Download(Passage):
+class Download(Passage[ResponseHead]):
     def __init__(self, session: Session) -> None:
         super().__init__(session, IN)
-        self._waiting: _Waiting | None = None
-
-    @property
-    def active(self) -> bool:
-        return self._waiting is not None or self._body is not None
-
-    def begin(
-        self,
-        exchange: Exchange,
-        planner: Planner,
-        plan: BodyPlan,
-        head: ResponseHead,
-        raw: bytes,
-        data: StreamData,
-    ) -> Verdict:
-        """Take over a response whose head `raw` stands first in `data`; `head` is to go."""
-        original = planner.facts.response
-        assert original is not None
-        self._hold(original, planner, plan, len(raw))
-        return self._wait(exchange, _Waiting(original, head, raw, planner.kind, plan), data)
-
-    def step(self, exchange: Exchange, data: StreamData) -> Verdict:
-        """The verdict on what is shown of the response in work."""
-        if self._waiting is not None:
-            return self._wait(exchange, self._waiting, data)
-        assert self._body is not None
-        return self._step(exchange, self._body, data)
-
-    def abandon(self) -> None:
-        self._waiting = self._body = self._holder = None
 
     def measure(self, exchange: Exchange, offset: int) -> None:
         """Take note of how much of the body there was when the stream ended."""
@@ -111,18 +66,11 @@ class Download(Passage):
         self._session.end(exchange, "aborted")
         return PERMIT_FIN
 
-    def _wait(self, exchange: Exchange, waiting: _Waiting, data: StreamData) -> Verdict:
-        self._waiting = waiting
-        held = self._held(exchange, data)
-        if not isinstance(held, bool):
-            return held
-        if held:
-            return NeedMoreData(1)
-        self._waiting = None
-        return self._deliver(exchange, waiting, data.offset + len(waiting.raw))
-
-    def _deliver(self, exchange: Exchange, waiting: _Waiting, start: int) -> Verdict:
+    def _send(
+        self, exchange: Exchange, waiting: Waiting[ResponseHead], data: StreamData
+    ) -> Verdict:
         session, raw, kind = self._session, waiting.raw, waiting.kind
+        start = data.offset + len(raw)
         scanner = session.chunk_scanner(IN)
         going = delivery.frame(exchange, waiting.head, kind, waiting.plan, scanner, start)
         self._body, self._plan = going.body, waiting.plan

@@ -7,8 +7,10 @@ and what the end of the stream means.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from proxy.callouts.http import bodyplan, bodyrules, holding
+from proxy.callouts.http import bodyplan, bodyrules, framing, holding
 from proxy.callouts.http.body import Body
 from proxy.callouts.http.bodyplan import BodyPlan, Planner
 from proxy.callouts.http.exchange import Exchange
@@ -16,32 +18,67 @@ from proxy.callouts.http.filtered import FilteredBody
 from proxy.callouts.http.holding import Holder
 from proxy.callouts.http.lines import Finding
 from proxy.callouts.http.session import Session
-from proxy.contract import StreamData, Verdict
+from proxy.contract import NeedMoreData, StreamData, Verdict
 from proxy.heads import Head
 from proxy.model import Direction
 from proxy.policy import ast
 from proxy.policy.ruling import Ruling
 
+H = TypeVar("H", bound=Head)
 
-class Passage(ABC):
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Generic[H]):
+    """A message whose head has not gone yet."""
+
+    original: H
+    head: H  #: as it will go, but for its framing
+    raw: bytes  #: as it came
+    kind: framing.Framing
+    plan: BodyPlan
+
+
+class Passage(ABC, Generic[H]):
     """The message of one direction that is in work; one object per flow and direction."""
 
     def __init__(self, session: Session, direction: Direction) -> None:
         self._session = session
         self._direction = direction
         self._timer = f"hold_{direction.label}"
+        self._waiting: Waiting[H] | None = None
         self._body: Body | None = None
         self._plan = BodyPlan()
         self._holder: Holder | None = None
 
     @property
-    @abstractmethod
     def active(self) -> bool:
         """Whether a message is in it."""
+        return self._waiting is not None or self._body is not None
 
-    @abstractmethod
+    def begin(
+        self, exchange: Exchange, planner: Planner, waiting: Waiting[H], data: StreamData
+    ) -> Verdict:
+        """Take over a message whose head stands first in `data`."""
+        if holding.worth_it(waiting.original, planner.kind, waiting.plan):
+            limits, length = self._session.limits, len(waiting.raw)
+            self._holder = Holder(waiting.original, planner, waiting.plan, length, limits)
+            self._session.flow.set_timer(self._timer, limits.hold_seconds)
+        return self._wait(exchange, waiting, data)
+
+    def step(self, exchange: Exchange, data: StreamData) -> Verdict:
+        """The verdict on what is shown of the message in work."""
+        if self._waiting is not None:
+            return self._wait(exchange, self._waiting, data)
+        assert self._body is not None
+        return self._step(exchange, self._body, data)
+
     def abandon(self) -> None:
         """The exchange is answered otherwise: forget the message."""
+        self._waiting = self._body = self._holder = None
+
+    @abstractmethod
+    def _send(self, exchange: Exchange, waiting: Waiting[H], data: StreamData) -> Verdict:
+        """The head may go. NeedMoreData with `_waiting` set: not yet."""
 
     @abstractmethod
     def _count(self, exchange: Exchange, size: int) -> None:
@@ -62,23 +99,18 @@ class Passage(ABC):
 
     # --- before the head has gone
 
-    def _hold(self, head: Head, planner: Planner, plan: BodyPlan, length: int) -> None:
-        """Begin to hold, if a rule wants that; `length` of the head as it came."""
-        if holding.worth_it(head, planner.kind, plan):
-            limits = self._session.limits
-            self._holder = Holder(head, planner, plan, length, limits)
-            self._session.flow.set_timer(self._timer, limits.hold_seconds)
-
-    def _held(self, exchange: Exchange, data: StreamData) -> Verdict | bool:
-        """True: go on holding. False: there is nothing to hold (any more)."""
+    def _wait(self, exchange: Exchange, waiting: Waiting[H], data: StreamData) -> Verdict:
         holder = self._holder
-        if holder is None:
-            return False
-        if not holder.look(data):
-            return True
-        self._holder = None
-        self._session.flow.set_timer(self._timer, None)
-        return self.blocked(exchange, holder.ruling, data) if holder.ruling is not None else False
+        self._waiting = waiting
+        if holder is not None:
+            if not holder.look(data):
+                return NeedMoreData(1)
+            self._holder = None
+            self._session.flow.set_timer(self._timer, None)
+            if holder.ruling is not None:
+                return self.blocked(exchange, holder.ruling, data)
+        self._waiting = None
+        return self._send(exchange, waiting, data)
 
     # --- behind the head
 

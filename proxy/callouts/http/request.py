@@ -14,6 +14,7 @@ from proxy.callouts.http.consulting import Consulting
 from proxy.callouts.http.exchange import Exchange
 from proxy.callouts.http.lines import EndOfHead, Finding
 from proxy.callouts.http.parse import parse_request
+from proxy.callouts.http.passage import Waiting
 from proxy.callouts.http.session import OUT, Session
 from proxy.callouts.http.strict import same_authority
 from proxy.callouts.http.upload import Upload
@@ -249,7 +250,8 @@ class RequestSide:
         head = upstream.prepare(
             edited, planner.facts, exchange.policy, explicit=explicit, touched=touched
         )
-        return self._upload.begin(exchange, planner, plan, head, raw, data)
+        waiting = Waiting(edited, head, raw, planner.kind, plan)
+        return self._upload.begin(exchange, planner, waiting, data)
 
     def _terminal(
         self, exchange: Exchange, ruling: Ruling, n: int, *, close: bool

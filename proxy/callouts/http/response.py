@@ -15,6 +15,7 @@ from proxy.callouts.http.download import Download
 from proxy.callouts.http.exchange import SERVER_FIN, Answered, Exchange, OnFin
 from proxy.callouts.http.lines import EndOfHead, Finding
 from proxy.callouts.http.parse import parse_response
+from proxy.callouts.http.passage import Waiting
 from proxy.callouts.http.session import IN, Session
 from proxy.callouts.http.sniffing import Need, Sniffer
 from proxy.contract import (
@@ -230,7 +231,10 @@ class ResponseSide:
     ) -> Verdict:
         if plan.refused is not None:
             return self._session.deny(plan.refused, IN, len(raw))
-        return self._download.begin(exchange, planner, plan, edited, raw, data)
+        original = planner.facts.response
+        assert original is not None
+        waiting = Waiting(original, edited, raw, planner.kind, plan)
+        return self._download.begin(exchange, planner, waiting, data)
 
     def timer_fired(self, name: str) -> bool:
         """Whether the timer was about holding a response back."""
