@@ -75,8 +75,7 @@ class Advice:
             return AskedBody(unframer, chain, frame, asking)
 
         planner.exchange.note_edit("callout")
-        plan.asked, plan.codings = body, codings
-        return head, plan, None
+        return head, replace(plan, asked=body, codings=codings), None
 
 
 def _plain(head: Head) -> Head:

@@ -45,7 +45,7 @@ class NewContent:
     content_type: str  #: empty: there is nothing to describe
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BodyPlan:
     """At most one of `chain`, `content` and `refused` is there; none: untouched.
 
@@ -76,6 +76,9 @@ class BodyPlan:
         return make(unframer, self.chain, frame)
 
 
+_UNTOUCHED = BodyPlan()
+
+
 @dataclass(frozen=True, slots=True)
 class Planner:
     """What the plan of one message is made from. `facts` describe the message's head."""
@@ -93,7 +96,10 @@ class Planner:
 
     def plan(self, head: Head, edited: Head, ruling: Ruling | None) -> BodyPlan:
         """`head` as it came, and as it goes on but for its framing; `ruling` of its layer."""
-        planned = [p for p in ruling.edits if isinstance(p.edit, ast.BODY_EDITS)] if ruling else []
+        edits = ruling.edits if ruling is not None else ()
+        if not edits and not self.exchange.policy.wants(BODY_LAYER[self.layer]):
+            return _UNTOUCHED
+        planned = [p for p in edits if isinstance(p.edit, ast.BODY_EDITS)]
         values = {p.rule: variables(self.session, self.exchange, p.rule, ruling) for p in planned}
         for p in reversed(planned):
             if isinstance(p.edit, ast.SetBody | ast.RemoveBody) and self._may_be_other(

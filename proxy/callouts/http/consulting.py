@@ -62,7 +62,8 @@ OF_RESPONSE = Side(
 
 def wanted(session: Session, side: Side) -> bool:
     """Whether any callout wants to be asked about such messages."""
-    return bool(session.panel.interested(side.head | side.body | side.data))
+    panel = session.panel
+    return bool(panel) and bool(panel.interested(side.head | side.body | side.data))
 
 
 class Consulting:

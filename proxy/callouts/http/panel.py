@@ -52,6 +52,10 @@ class Panel:
         self._members = tuple(_made(one, flow) for one in registrations)
         self._open: dict[int, Round[Any]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there is anybody to ask."""
+        return bool(self._members)
+
     def interested(self, interest: Interest) -> list[Member]:
         """Those that want to be asked about any of this."""
         return [one for one in self._members if one.registration.interest & interest]

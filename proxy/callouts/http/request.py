@@ -246,7 +246,8 @@ class RequestSide:
         if session.failed is not None:
             return self._no_upstream(exchange, len(raw))
         explicit = session.flow.info.redirect.explicit
-        touched = session.panel.may_change(Interest.RESPONSE_BODY | Interest.RESPONSE_DATA)
+        panel = session.panel
+        touched = bool(panel) and panel.may_change(Interest.RESPONSE_BODY | Interest.RESPONSE_DATA)
         head = upstream.prepare(
             edited, planner.facts, exchange.policy, explicit=explicit, touched=touched
         )
