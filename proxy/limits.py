@@ -21,6 +21,7 @@ class Cause(enum.StrEnum):
     UNINSPECTABLE = "uninspectable"
     UNDECODABLE = "undecodable"
     NO_REDIRECT_INFO = "no_redirect_info"
+    RECORDS_NOT_SETTABLE = "records_not_settable"
     OVERLOAD = "overload"
 
 
@@ -41,6 +42,7 @@ class ExceptionPolicies:
     uninspectable: OnException = OnException.CLOSED
     undecodable: OnException = OnException.CLOSED
     no_redirect_info: OnException = OnException.CLOSED
+    records_not_settable: OnException = OnException.CLOSED
     overload: OnException = OnException.CLOSED
 
     def action(self, cause: Cause) -> OnException:

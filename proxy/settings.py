@@ -27,6 +27,7 @@ from pydantic import (
 from proxy.errors import RedirectError, SettingsError
 from proxy.limits import ExceptionPolicies, FlowTimes, Limits, OnException, StreamConfig
 from proxy.model import Endpoint
+from proxy.redirect.context_layouts import decoder
 from proxy.redirect.options import (
     DEFAULT_MARK,
     DEFAULT_PORTS,
@@ -132,7 +133,7 @@ class AdminSection(_Section):
 class RedirectSection(_Section):
     """Where connections come from; the keys are those of RedirectOptions."""
 
-    provider: Literal["static", "explicit", "nft"] = "static"
+    provider: Literal["static", "explicit", "nft", "tproxy", "wfp", "wfp-hns"] = "static"
     upstream: Annotated[_Upstream | None, _Optional] = None
     unredirected: Unredirected = Unredirected.REFUSE
     on_crash: OnCrash = OnCrash.CLOSED
@@ -153,10 +154,12 @@ class RedirectSection(_Section):
     route_mark: Annotated[int, BeforeValidator(_integer)] = 0
     keep_client_address: bool = False
     trusted: tuple[str, ...] = ()
+    context_layout: str = "sluicegate"
+    context_fields: tuple[str, ...] = ()
 
     @field_validator(
         *("mark", "ports", "include", "exclude", "cgroup", "exempt_uid", "prerouting"),
-        *("nft_table", "route_mark", "trusted"),
+        *("nft_table", "route_mark", "trusted", "context_layout", "context_fields"),
     )
     @classmethod
     def _as_a_provider_takes_it(cls, value: Any, info: ValidationInfo) -> Any:
@@ -293,6 +296,11 @@ def _check_together(settings: Settings, sources: Sources) -> None:
     if redirect.provider == "nft" and not (redirect.output or redirect.prerouting):
         message = "with no interface in prerouting either, nothing is captured"
         problems.append(sources.problem("redirect.output", message))
+    if redirect.provider == "wfp":
+        try:
+            decoder(redirect.context_layout, redirect.context_fields)
+        except RedirectError as error:
+            problems.append(sources.problem("redirect.context_fields", str(error)))
     if admin.token and admin.token_file:
         message = "there is a token already; keep one of the two"
         problems.append(sources.problem("admin.token_file", message))

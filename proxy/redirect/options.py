@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from proxy.errors import RedirectError
 from proxy.model import Endpoint
+from proxy.redirect.context_layouts import LAYOUT_NAMES, Field
 
 DEFAULT_MARK = 0x5347  #: "SG"; SO_MARK of our own upstream sockets
 
@@ -90,6 +91,9 @@ class RedirectOptions:
     include_loopback: bool = False  #: capture connections to this machine's own addresses too
     uid: int | None = None  #: only connections made by this user
     cgroup: str | None = None  #: only connections made in this cgroup v2 path (and below)
+    exempt_cgroups: tuple[str, ...] = ()  #: `ebpf`: never those of these cgroups (and below)
+    foreign: tuple[str, ...] = ()  #: `ebpf`: where other network namespaces reach the listener
+    block_quic: bool = False  #: `ebpf`: refuse UDP/443, so that browsers fall back to TCP
     exempt_uid: int | None = None  #: a proxy of this user needs no mark (never root)
     output: bool = True  #: connections made on this machine
     prerouting: tuple[str, ...] = ()  #: connections that arrive on these interfaces (a router)
@@ -97,6 +101,8 @@ class RedirectOptions:
     route_mark: int = 0  #: `tproxy`: mark and routing table; 0: 0x53470000 + listener's port
     keep_client_address: bool = False  #: `tproxy`: the server sees the client's own address
     trusted: tuple[str, ...] = ()  #: `proxy-protocol`: who may say where connections go (CIDRs)
+    context_layout: str = "sluicegate"  #: `wfp`: whose redirect contexts the driver attaches
+    context_fields: tuple[str, ...] = ()  #: `wfp`: of the layout `custom`, NAME=TYPE@OFFSET
 
     def __post_init__(self) -> None:
         for name in ("include", "exclude", "trusted"):
@@ -106,8 +112,15 @@ class RedirectOptions:
             _check(_INTERFACE, interface, "an interface name")
         if self.cgroup is not None:
             _check(_CGROUP, self.cgroup, "a cgroup v2 path such as system.slice/app.service")
+        for cgroup in self.exempt_cgroups:
+            _check(_CGROUP, cgroup, "a cgroup v2 path such as system.slice/app.service")
+        _check_foreign(self.foreign)
         if self.nft_table:
             _check(_TABLE_NAME, self.nft_table, "a table name (letters, digits, _)")
+        if self.context_layout not in LAYOUT_NAMES:
+            raise RedirectError(f"{self.context_layout!r} is not one of {', '.join(LAYOUT_NAMES)}")
+        for text in self.context_fields:
+            Field.parse(text)
         if not self.ports:
             raise RedirectError("ports: name at least one port to capture")
         if not 0 < self.mark < 2**32:
@@ -140,3 +153,15 @@ def _check_cidr(name: str, cidr: str) -> None:
         ipaddress.ip_network(cidr, strict=False)
     except ValueError as error:
         raise RedirectError(f"{name}: {cidr!r} is not a network: {error}") from None
+
+
+def _check_foreign(addresses: tuple[str, ...]) -> None:
+    """At most one address of each family."""
+    families = []
+    for address in addresses:
+        try:
+            families.append(ipaddress.ip_address(address).version)
+        except ValueError:
+            raise RedirectError(f"foreign: {address!r} is not an IP address") from None
+    if len(set(families)) < len(families):
+        raise RedirectError("foreign: name at most one IPv4 and one IPv6 address")
