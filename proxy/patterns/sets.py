@@ -2,7 +2,8 @@
 
 A set is immutable and may be shared: compile it once per policy. One search over all of them
 says where the first match is; another one, backwards from the end, where a match may still be
-in the making. Measured with 1,000 literals of 8-20 bytes: 1.3 GB/s, 2 µs for the way back.
+in the making. Measured in pieces of 64 KiB without a match: 0.2 to 0.3 CPU seconds per GB for
+ten literals (`words`), about 2 for regexes and for 1,000 literals.
 """
 
 from __future__ import annotations
