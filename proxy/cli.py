@@ -126,7 +126,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", type=Path, help="settings file (TOML)")
     add("--listen", metavar="ADDR:PORT", help="where redirected connections arrive")
-    add("--redirect", choices=("static", "explicit", "nft"), help="how connections get here")
+    providers = ("static", "explicit", "nft", "tproxy")
+    add("--redirect", choices=providers, help="how connections get here")
     add("--upstream", metavar="ADDR:PORT", help="destination of the static provider")
     add("--policies", metavar="DIR", help="directory of policy files, watched")
     add("--admin", metavar="ADDR:PORT", help="metrics, status and reload")

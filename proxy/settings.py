@@ -291,7 +291,7 @@ def _check_together(settings: Settings, sources: Sources) -> None:
     if redirect.provider == "static" and redirect.upstream is None:
         message = "provider static needs a destination"
         problems.append(sources.problem("redirect.upstream", message, "--upstream ADDRESS:PORT"))
-    if redirect.provider == "nft" and not (redirect.ipv4 or redirect.ipv6):
+    if redirect.provider in ("nft", "tproxy") and not (redirect.ipv4 or redirect.ipv6):
         problems.append(sources.problem("redirect.ipv4", "with ipv6 off too, nothing is captured"))
     if redirect.provider == "nft" and not (redirect.output or redirect.prerouting):
         message = "with no interface in prerouting either, nothing is captured"
@@ -301,6 +301,9 @@ def _check_together(settings: Settings, sources: Sources) -> None:
             decoder(redirect.context_layout, redirect.context_fields)
         except RedirectError as error:
             problems.append(sources.problem("redirect.context_fields", str(error)))
+    if redirect.provider == "tproxy" and not redirect.prerouting:
+        message = "provider tproxy captures what arrives on interfaces; name them"
+        problems.append(sources.problem("redirect.prerouting", message, 'such as ["eth1"]'))
     if admin.token and admin.token_file:
         message = "there is a token already; keep one of the two"
         problems.append(sources.problem("admin.token_file", message))

@@ -9,10 +9,12 @@ checked are written into it. Follows nft(8).
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 from proxy.redirect.options import OnCrash, RedirectOptions
 
 _BEFORE_FILTERS = -100  # NF_IP_PRI_NAT_DST, nft(8) "dstnat"
+OURS = "sluicegate redirect to"  #: how the comments of our tables begin
 LINK_LOCAL = "fe80::/10"  # RFC 4291 2.4: says nothing without an interface, so not dialled
 
 
@@ -30,7 +32,12 @@ def table_line(options: RedirectOptions, cgroup_level: int = 0, cgroup_root: str
         chains.append(_chain("prerouting", options, f"iifname {{ {names} }} "))
     flags = "flags owner; " if options.on_crash is OnCrash.OPEN else ""
     table = f"table inet {options.table}"
-    return f"{table} {{ {flags}{'; '.join(chains)}; }}"
+    return f"{table} {{ {flags}{comment(options)}; {'; '.join(chains)}; }}"
+
+
+def comment(options: RedirectOptions) -> str:
+    """Says whose the table is, to people and to us."""
+    return f'comment "{OURS} {options.listen}"'
 
 
 def clear_line(table: str, *, owned: bool) -> str:
@@ -104,7 +111,10 @@ def excluded(options: RedirectOptions) -> list[str]:
 
 def _of_family(nfproto: str, cidrs: tuple[str, ...]) -> str:
     """Those of one family, merged (an nft interval set refuses overlaps), with commas between."""
-    version = 4 if nfproto == "ipv4" else 6
     networks = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs]
-    merged = ipaddress.collapse_addresses(n for n in networks if n.version == version)
+    merged: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]
+    if nfproto == "ipv4":
+        merged = ipaddress.collapse_addresses(n for n in networks if n.version == 4)
+    else:
+        merged = ipaddress.collapse_addresses(n for n in networks if n.version == 6)
     return ", ".join(map(str, merged))

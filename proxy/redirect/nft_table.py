@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from proxy.errors import RedirectError
 from proxy.redirect.nft_command import NftTimeout, TableOwner, run
-from proxy.redirect.nft_rules import clear_line
+from proxy.redirect.nft_rules import OURS, clear_line
 from proxy.redirect.options import OnCrash
 from proxy.redirect.provider import Health
 
@@ -29,6 +29,8 @@ class NftTable:
 
     def put(self, line: str) -> None:
         """Make the table, in place of one of that name. Raises RedirectError."""
+        if not self._ours:
+            self._check_name()
         if self._on_crash is OnCrash.OPEN:
             self._put_owned(line)
         else:
@@ -64,6 +66,16 @@ class NftTable:
     def text(self) -> str:
         """The table as the kernel has it. Raises RedirectError."""
         return run(f"list table inet {self._name}")
+
+    def _check_name(self) -> None:
+        """Is there another's table of that name? One that a dead proxy left is ours."""
+        if f"table inet {self._name}" not in run("list tables").splitlines():
+            return
+        if f'comment "{OURS} ' not in self.text():
+            raise RedirectError(
+                f"nftables table inet {self._name} is there and not ours: "
+                "choose another name with redirect.nft_table"
+            )
 
     def _put_plain(self, line: str) -> None:
         try:

@@ -9,6 +9,7 @@ test_conformance.py.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +22,14 @@ class Health:
 
     ok: bool
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a provider wants of the sockets at which its clients arrive."""
+
+    both_loopbacks: bool = False  #: what went to IPv6 arrives at ::1, beside 127.0.0.1
+    prepare: Callable[[socket.socket], None] = lambda sock: None  #: before bind; raises OSError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,28 @@ from collections.abc import Callable
 
 from proxy.errors import RedirectError
 from proxy.redirect.explicit import ExplicitProvider
+from proxy.redirect.external import external
 from proxy.redirect.nft import NftProvider
-from proxy.redirect.options import RedirectOptions
-from proxy.redirect.provider import Provider
+from proxy.redirect.options import Managed, RedirectOptions
+from proxy.redirect.provider import Listening, Provider
 from proxy.redirect.static import StaticProvider
+from proxy.redirect.tproxy import TproxyProvider, be_transparent
+from proxy.redirect.wfp import WfpHnsProvider, WfpProvider
 
-# `wfp`, `wfp-hns`, `tproxy`, `ebpf` and `proxy-protocol` join here: a module and a case in the
+# `ebpf` and `proxy-protocol` join here: a module and a case in the
 # conformance suite. Modules import everywhere and fail when they are used.
 _PROVIDERS: dict[str, Callable[[RedirectOptions], Provider]] = {
     "explicit": lambda options: ExplicitProvider(),
     "nft": NftProvider,
     "static": StaticProvider,
+    "tproxy": TproxyProvider,
+    "wfp": WfpProvider,
+    "wfp-hns": WfpHnsProvider,
+}
+
+_LISTENING = {
+    "nft": Listening(both_loopbacks=True),
+    "tproxy": Listening(both_loopbacks=True, prepare=be_transparent),
 }
 
 PROVIDER_NAMES = tuple(_PROVIDERS)
@@ -29,4 +40,10 @@ def make_provider(name: str, options: RedirectOptions) -> Provider:
         raise RedirectError(
             f"there is no redirect provider {name!r}; choose one of {', '.join(PROVIDER_NAMES)}"
         )
-    return make(options)
+    provider = make(options)
+    return external(provider) if options.managed is Managed.EXTERNAL else provider
+
+
+def listening(name: str) -> Listening:
+    """How the listeners of that provider are opened: they come before the provider itself."""
+    return _LISTENING.get(name, Listening())

@@ -23,7 +23,7 @@ from proxy.flow.services import Services
 from proxy.model import Endpoint
 from proxy.policy.store import PolicyStore, ReloadResult
 from proxy.redirect.guards import SelfGuard
-from proxy.redirect.registry import make_provider
+from proxy.redirect.registry import listening, make_provider
 from proxy.service.admin import AdminServer
 from proxy.service.callouts import load_callouts
 from proxy.service.intake import Intake
@@ -106,8 +106,8 @@ class Service:
         """
         self._store.load_initial()
         settings = self.settings
-        also_v6 = settings.redirect.provider == "nft"
-        sockets = open_listeners(settings.listen_endpoint(), also_v6=also_v6)
+        wanted = listening(settings.redirect.provider)
+        sockets = open_listeners(settings.listen_endpoint(), wanted)
         self.listening = [Endpoint.of(sock.getsockname()) for sock in sockets]
         self._closing.extend(sock.close for sock in sockets)
         self._admin = self._make_admin(settings.admin_endpoint())

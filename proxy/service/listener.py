@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from proxy.errors import StartError
 from proxy.model import Endpoint
+from proxy.redirect.provider import Listening
 
 _BACKLOG = 4096
 _PER_WAKE = 64  #: connections taken per readiness, so that a flood cannot starve the loop
@@ -21,8 +22,13 @@ _PAUSE_SECONDS = 0.25
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-def open_listener(endpoint: Endpoint) -> socket.socket:
-    """A listening non-blocking socket; `[::]` takes IPv4 too. Raises StartError."""
+def open_listener(
+    endpoint: Endpoint, prepare: Callable[[socket.socket], None] = lambda sock: None
+) -> socket.socket:
+    """A listening non-blocking socket; `[::]` takes IPv4 too. Raises StartError.
+
+    `prepare` sets the redirect provider's own options, before bind.
+    """
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -30,27 +36,33 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(endpoint.host != "::"))
         sock.setblocking(False)
+        prepare(sock)
         sock.bind((endpoint.host, endpoint.port))
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
         raise StartError(
-            f"cannot listen on {endpoint}: {error.strerror}; "
-            f"choose another address with --listen, or end what holds it"
+            f"cannot listen on {endpoint}: {error.strerror}; {_advice(error)}"
         ) from error
     return sock
 
 
-def open_listeners(endpoint: Endpoint, *, also_v6: bool) -> list[socket.socket]:
-    """The sockets to accept on. `also_v6`: a redirect of IPv6 arrives at ::1, so that too.
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EPERM:  # IP_TRANSPARENT, ip(7); a low port would be EACCES
+        return "this redirect's listener needs CAP_NET_ADMIN: run as root or grant the capability"
+    return "choose another address with --listen, or end what holds it"
+
+
+def open_listeners(endpoint: Endpoint, wanted: Listening) -> list[socket.socket]:
+    """The sockets to accept on, as the redirect provider wants them.
 
     Raises StartError; nothing stays open then.
     """
-    first = open_listener(endpoint)
-    if not (also_v6 and endpoint.host == "127.0.0.1"):
+    first = open_listener(endpoint, wanted.prepare)
+    if not (wanted.both_loopbacks and endpoint.host == "127.0.0.1"):
         return [first]
     try:
-        return [first, open_listener(Endpoint("::1", first.getsockname()[1]))]
+        return [first, open_listener(Endpoint("::1", first.getsockname()[1]), wanted.prepare)]
     except StartError:
         first.close()
         raise

@@ -17,8 +17,9 @@ from proxy.errors import BadPreamble, NotRedirected, RedirectError
 from proxy.model import Endpoint, Principal, RedirectInfo
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions
 from proxy.redirect.provider import Provider
-from proxy.redirect.registry import PROVIDER_NAMES, make_provider
-from tests.support.netns import Namespace, namespaces, needs_netns
+from proxy.redirect.registry import PROVIDER_NAMES, listening, make_provider
+from proxy.service.listener import open_listener
+from tests.support.netns import Namespace, link, namespaces, needs_netns
 
 PORT = 18080
 UPSTREAM = Endpoint("192.0.2.9", 8443)
@@ -36,6 +37,7 @@ class Case:
     direct_error: type[RedirectError] | None = None  #: None: the provider cannot tell
     redirected: bool = False  #: the client connects to the destination, not to the listener
     silent_error: type[RedirectError] | None = None
+    routed: bool = False  #: the client is on another machine, and the redirect on its router
 
 
 LISTEN = Endpoint("::", PORT)
@@ -62,6 +64,13 @@ CASES = {
         direct_error=NotRedirected,
         redirected=True,
     ),
+    "tproxy": Case(
+        "tproxy",
+        RedirectOptions(LISTEN, ports=(PortRange(8443, 8443),), prerouting=("inside",)),
+        direct_error=NotRedirected,
+        redirected=True,
+        routed=True,
+    ),
 }
 
 
@@ -73,10 +82,13 @@ class Place:
     provider: Provider
     listener: socket.socket
     call: Callable[..., Any]
+    client_call: Callable[..., Any]
 
     def pair(self, host: str, port: int) -> tuple[socket.socket, socket.socket, Endpoint]:
         """(client, accepted and non-blocking, the client's endpoint)."""
-        client = self.call(socket.create_connection, (host, port), 5)
+        direct = host in ("127.0.0.1", "::1")
+        call = self.call if direct else self.client_call
+        client = call(socket.create_connection, (host, port), 5)
         accepted, address = self.listener.accept()
         accepted.setblocking(False)
         return client, accepted, Endpoint.of(address)
@@ -100,20 +112,22 @@ def params() -> list[Any]:
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     case = CASES[request.param]
     with contextlib.ExitStack() as stack:
-        call = direct_call
-        if case.redirected:
+        call = client_call = direct_call
+        if case.routed:
+            inside, space = stack.enter_context(namespaces("inside", "conform"))
+            route_through(space, inside)
+            call, client_call = space.call, inside.call
+        elif case.redirected:
             (space,) = stack.enter_context(namespaces("conform"))
             route_everywhere(space)
-            call = space.call
+            call = client_call = space.call
         port = PORT if case.redirected else 0
-        listener = call(
-            socket.create_server, ("::", port), family=socket.AF_INET6, dualstack_ipv6=True
-        )
+        listener = call(open_listener, Endpoint("::", port), listening(case.name).prepare)
         stack.enter_context(listener)
         listener.settimeout(5)
         provider = make_provider(case.name, case.options)
         call(provider.install)
-        yield Place(case, provider, listener, call)
+        yield Place(case, provider, listener, call, client_call)
         call(provider.remove)
 
 
@@ -125,6 +139,15 @@ def route_everywhere(space: Namespace) -> None:
     """A connection needs a route before its destination can be rewritten."""
     space.run("ip", "route", "add", "default", "dev", "lo")
     space.run("ip", "-6", "route", "add", "default", "dev", "lo")
+
+
+def route_through(router: Namespace, inside: Namespace) -> None:
+    """The client's way to everywhere is the router; the router's own, nowhere."""
+    link(inside, router, "inside", ("10.78.1.2 10.78.1.1/24", "fd78:1::2 fd78:1::1/64"))
+    inside.run("ip", "route", "add", "default", "via", "10.78.1.1")
+    inside.run("ip", "-6", "route", "add", "default", "via", "fd78:1::1")
+    router.sysctl("net.ipv4.ip_forward", 1)
+    router.sysctl("net.ipv6.conf.all.forwarding", 1)
 
 
 def test_every_provider_is_here() -> None:

@@ -24,7 +24,8 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nftable
 
 def test_the_whole_table() -> None:
     assert table_line(OPTIONS) == (
-        "table inet sluicegate_8080 { chain output { "
+        'table inet sluicegate_8080 { comment "sluicegate redirect to 127.0.0.1:8080"; '
+        "chain output { "
         "type nat hook output priority -100; policy accept; "
         "meta mark 21319 return; ip6 daddr fe80::/10 return; fib daddr type local return; "
         "tcp dport { 80, 90-99 } redirect to :8080; }; }"
@@ -45,7 +46,7 @@ def test_one_line_is_one_transaction() -> None:
     )
     line = table_line(everything, 2, "unified/")
     assert "\n" not in line
-    assert line.startswith("table inet sluicegate_8080 { flags owner; chain output {")
+    assert line.startswith('table inet sluicegate_8080 { flags owner; comment "sluice')
     assert 'meta skuid 1000 socket cgroupv2 level 2 "unified/a/b" tcp dport' in line
     assert 'iifname { "br0", "veth1" } tcp dport' in line
     assert "fib daddr type local tcp dport { 8080, 9090 } return" in line

@@ -7,6 +7,7 @@ import errno
 import socket
 
 from proxy.model import Endpoint
+from proxy.redirect.provider import Listening
 from proxy.service.listener import Listener, open_listeners
 
 
@@ -32,7 +33,7 @@ class Exhausted:
 
 
 async def test_accepting_pauses_at_the_descriptor_limit_and_goes_on() -> None:
-    real = open_listeners(Endpoint("127.0.0.1", 0), also_v6=False)[0]
+    real = open_listeners(Endpoint("127.0.0.1", 0), Listening())[0]
     listening = Exhausted(real, failures=2)
     taken: asyncio.Queue[Endpoint] = asyncio.Queue()
     errors: list[None] = []
@@ -59,7 +60,7 @@ async def test_accepting_pauses_at_the_descriptor_limit_and_goes_on() -> None:
 
 
 async def test_a_listener_for_nft_takes_both_families_of_loopback() -> None:
-    sockets = open_listeners(Endpoint("127.0.0.1", 0), also_v6=True)
+    sockets = open_listeners(Endpoint("127.0.0.1", 0), Listening(both_loopbacks=True))
     try:
         hosts = [Endpoint.of(sock.getsockname()) for sock in sockets]
         assert [endpoint.host for endpoint in hosts] == ["127.0.0.1", "::1"]
