@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 
 from proxy.contract import DialFailure
+from proxy.flow.readiness import tells_readiness
 from proxy.model import Endpoint, normalise_ip
 
 _FAILURES = {
@@ -23,6 +24,16 @@ _FAILURES = {
     errno.ENFILE: DialFailure.OVERLOAD,
     errno.ENOBUFS: DialFailure.OVERLOAD,
     errno.EADDRNOTAVAIL: DialFailure.OVERLOAD,  # no local port is left
+}
+
+
+# What Windows says where IOCP completes a connect (System Error Codes). WSAEACCES is a host
+# firewall that forbids this connection, or the application's that our records name.
+_WINDOWS_FAILURES = {
+    64: DialFailure.RESET,  # ERROR_NETNAME_DELETED
+    121: DialFailure.TIMEOUT,  # ERROR_SEM_TIMEOUT
+    1225: DialFailure.REFUSED,  # ERROR_CONNECTION_REFUSED
+    10013: DialFailure.DENIED,  # WSAEACCES
 }
 
 
@@ -37,7 +48,9 @@ class DialError(Exception):
 
 def to_dial_error(error: OSError, endpoint: Endpoint) -> DialError:
     """The seam between errno and DialFailure."""
-    failure = _FAILURES.get(error.errno or 0, DialFailure.UNREACHABLE)
+    known = _FAILURES.get(error.errno or 0)
+    windows = _WINDOWS_FAILURES.get(getattr(error, "winerror", None) or 0)
+    failure = known or windows or DialFailure.UNREACHABLE
     return DialError(failure, f"{endpoint}: {error.strerror or error}")
 
 
@@ -97,7 +110,7 @@ async def _connect(
     bound: Callable[[socket.socket], None],
 ) -> None:
     """Non-blocking connect; cheaper than loop.sock_connect, which only Proactor needs."""
-    if isinstance(loop, getattr(asyncio, "ProactorEventLoop", ())):
+    if not tells_readiness(loop):
         await loop.sock_connect(sock, address)
         bound(sock)
         return

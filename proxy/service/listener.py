@@ -13,10 +13,14 @@ import socket
 from collections.abc import Callable
 
 from proxy.errors import StartError
+from proxy.flow.readiness import tells_readiness
 from proxy.model import Endpoint
 from proxy.redirect.provider import Listening
 
 _BACKLOG = 4096
+# On Windows SO_REUSEADDR lets any program take over a port that is in use (Winsock: "Using
+# SO_REUSEADDR and SO_EXCLUSIVEADDRUSE"); elsewhere it only skips the wait for old connections.
+_OWN_PORT: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 _PER_WAKE = 64  #: connections taken per readiness, so that a flood cannot starve the loop
 _PAUSE_SECONDS = 0.25
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -32,7 +36,7 @@ def open_listener(
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, _OWN_PORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(endpoint.host != "::"))
         sock.setblocking(False)
@@ -83,19 +87,42 @@ class Listener:
         self._accepted = accepted
         self._count_error = count_error
         self._retries: set[asyncio.TimerHandle] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._readiness = tells_readiness(loop)
 
     def start(self) -> None:
         for sock in self._sockets:
-            self._loop.add_reader(sock.fileno(), self._accept, sock)
+            if self._readiness:
+                self._loop.add_reader(sock.fileno(), self._accept, sock)
+            else:
+                self._tasks.append(self._loop.create_task(self._accept_completed(sock)))
 
     def close(self) -> None:
         """Stop listening: from now on connects are refused by the kernel."""
         for handle in self._retries:
             handle.cancel()
+        for task in self._tasks:
+            task.cancel()
         for sock in self._sockets:
-            self._loop.remove_reader(sock.fileno())
+            if self._readiness:
+                self._loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets = []
+
+    async def _accept_completed(self, listening: socket.socket) -> None:
+        """The loop without readiness: one accept after another, until cancelled."""
+        while True:
+            try:
+                sock, address = await self._loop.sock_accept(listening)
+            except OSError as error:
+                if listening.fileno() < 0:
+                    return  # closed under us
+                self._count_error()
+                # Otherwise of that one connection; the loop still gets its turn.
+                await asyncio.sleep(_PAUSE_SECONDS if error.errno in _EXHAUSTED else 0)
+                continue
+            sock.setblocking(False)
+            self._accepted(sock, Endpoint.of(address))
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_PER_WAKE):
