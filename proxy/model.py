@@ -203,6 +203,7 @@ class FlowInfo:
     sni: str | None = None
     alpn: tuple[str, ...] = ()
     tags: list[str] = field(default_factory=list)
+    tunnel: bool = False  #: a protocol with exchanges gave way to bytes (CONNECT, 101)
 
     def add_tags(self, tags: tuple[str, ...]) -> None:
         """Add tags in order, each once."""

@@ -17,7 +17,7 @@ class Decided:
     """A rule that acted, or would have acted (`shadow`)."""
 
     layer: Layer
-    verdict: str  #: permit | block | redirect | edit | tag | log
+    verdict: str  #: permit | block | redirect | redirect_to | respond | edit | tag | log
     rule: str  #: rule id
     policy: str  #: name of the policy file's `policy`
     generation: int
@@ -26,6 +26,7 @@ class Decided:
     tags: tuple[str, ...] = ()
     shadow: bool = False
     veto: bool = False
+    reauthorize: bool = False  #: an open connection was judged again
     detail: str = ""
     exchange: int | None = None  #: 1-based number of the exchange in its flow
 

@@ -79,6 +79,8 @@ def _add_redirect(fields: Event, redirect: RedirectInfo) -> None:
     fields["source.ip"] = redirect.client.host
     fields["source.port"] = redirect.client.port
     destination, name = redirect.original_dst, redirect.dst_name
+    if (there := redirect.redirect_to) is not None:
+        fields["destination.nat.ip"], fields["destination.nat.port"] = there.host, there.port
     address = destination.ip
     if address is None:
         name = destination.host
@@ -92,17 +94,25 @@ def _add_redirect(fields: Event, redirect: RedirectInfo) -> None:
 
 def _add_principal(fields: Event, principal: Principal) -> None:
     """None means unknown: the field is left out."""
+    started = principal.process_start
     known = {
         "process.pid": principal.pid,
-        "process.start": principal.process_start and timestamp(principal.process_start),
-        "process.executable": principal.exe and printable(principal.exe),
+        "process.start": None if started is None else timestamp(started),
+        "process.executable": _known(principal.program, _PATH),
+        "process.name": _known(principal.name),
         "user.id": None if principal.uid is None else str(principal.uid),
-        "user.name": principal.user and printable(principal.user, _NAME),
-        "container.id": principal.container and printable(principal.container, _NAME),
-        "sluicegate.principal.cgroup": principal.cgroup and printable(principal.cgroup),
+        "user.name": _known(principal.user),
+        "container.id": _known(principal.container),
+        "sluicegate.principal.cgroup": _known(principal.cgroup, _PATH),
+        "sluicegate.principal.package": _known(principal.package),
+        "sluicegate.principal.deleted": principal.deleted or None,
         "sluicegate.principal.confidence": principal.confidence.value,
     }
     fields.update((key, value) for key, value in known.items() if value is not None)
+
+
+def _known(text: str | None, limit: int = _NAME) -> str | None:
+    return printable(text, limit) if text else None
 
 
 # --- one function per kind of record -------------------------------------------------------
@@ -141,6 +151,8 @@ def decided(wall: float, context: Event, record: Decided) -> Event:
     fields["rule.ruleset"] = record.policy
     if record.veto:
         fields["sluicegate.veto"] = True
+    if record.reauthorize:
+        fields["sluicegate.reauthorize"] = True
     if record.tags:
         fields["tags"] = record.tags
     return _finish(fields, record.exchange, record.detail)

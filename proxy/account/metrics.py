@@ -26,7 +26,7 @@ from proxy.model import Direction, Layer, Protocol
 
 OTHER = "_other"
 NAMED_RULES = 500
-VERDICTS = ("permit", "block", "redirect", "respond", "edit", "tag", "log")
+VERDICTS = ("permit", "block", "redirect", "redirect_to", "respond", "edit", "tag", "log")
 EXCHANGE_OUTCOMES = (
     "forwarded",
     "blocked",

@@ -15,17 +15,16 @@ from functools import partial
 from proxy.account.ledger import FlowOutcome
 from proxy.contract import DialFailure, How
 from proxy.errors import BadPreamble, NotRedirected, RedirectError
-from proxy.flow.authorise import authorise, judge
+from proxy.flow.authorise import how_of
 from proxy.flow.consult import Consultation
 from proxy.flow.dial import DialError, dial, keep_alive, resolve
 from proxy.flow.patience import until_needed
+from proxy.flow.prepare import prepare_upstream
 from proxy.flow.services import Services
 from proxy.flow.shell import FlowShell
 from proxy.flow.side import reset_on_close
 from proxy.limits import Cause, OnException
-from proxy.model import Endpoint, FlowInfo, Layer
-from proxy.policy import ast
-from proxy.policy.ruling import Ruling
+from proxy.model import Endpoint, FlowInfo, Layer, RedirectInfo
 from proxy.redirect.provider import Identified
 
 
@@ -108,9 +107,9 @@ async def _say_goodbye(services: Services, sock: socket.socket, reply: bytes) ->
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where to dial, in order; when nowhere: why, and how policy wants the client told."""
+    """Which ways to try, in order; when none: why, and how policy wants the client told."""
 
-    addresses: tuple[Endpoint, ...] = ()
+    ways: tuple[RedirectInfo, ...] = ()
     failure: DialFailure = DialFailure.DENIED
     detail: str = ""
     how: How = How.RESET
@@ -126,13 +125,13 @@ async def _live(shell: FlowShell, leftover: bytes) -> None:
     if shell.outcome is not None:
         return
     told = redirect.explicit or redirect.preamble is not None  # it speaks to a proxy
-    if not plan.addresses and not told:
+    if not plan.ways and not told:
         shell.end(plan.how, plan.outcome, plan.detail)
         return
     await shell.client.attach(shell.services.loop)
     if leftover:
         shell.on_data(shell.client.reads, leftover)
-    if plan.addresses:
+    if plan.ways:
         await until_needed(shell)
     if shell.outcome is None and not shell.answered_alone:
         await _follow(shell, plan)
@@ -158,23 +157,25 @@ async def _plan(shell: FlowShell, wanted: Endpoint) -> _Plan:
     except DialError as error:
         return _Plan(failure=error.failure, detail=error.detail)
     name = None if wanted.ip is not None else wanted.host
-    policy, allowed, refusal = services.policies(), [], _Plan()
-    consultation = Consultation(shell.info, shell.account, services, policy.number)
+    authorisation, refusal = shell.authorisation(), _Plan()
+    ways: dict[Endpoint, RedirectInfo] = {}
+    consultation = Consultation(info, shell.account, services, authorisation.policy.number)
     for endpoint in found:
-        info.redirect = replace(info.redirect, original_dst=endpoint, dst_name=name)
-        problem = services.guard.check(endpoint)
-        ruling = None if problem else authorise(policy, info, services.wall, shell.account)
-        if problem:
-            refusal = _Plan(detail=problem)
-        elif ruling is not None:
-            refusal = _Plan(detail=f"blocked by {ruling.rule}", how=_how(ruling))
+        info.redirect = replace(
+            info.redirect, original_dst=endpoint, dst_name=name, redirect_to=None, loopback=None
+        )
+        against = services.guard.check(endpoint) or authorisation.forbids()
+        if isinstance(against, str):
+            refusal = _Plan(detail=against)
+        elif against is not None:
+            refusal = _Plan(detail=f"blocked by {against.rule}", how=how_of(against))
         elif why := await _consult(shell, consultation):
             refusal = _Plan(detail=why)
             if consultation.failed:
                 return replace(refusal, outcome=FlowOutcome.REFUSED)
         else:
-            allowed.append(endpoint)
-    return replace(refusal, addresses=tuple(allowed))
+            ways.setdefault(info.redirect.destination, info.redirect)
+    return replace(refusal, ways=tuple(ways.values()))
 
 
 async def _consult(shell: FlowShell, consultation: Consultation) -> str:
@@ -190,19 +191,14 @@ async def _consult(shell: FlowShell, consultation: Consultation) -> str:
         shell.connecting = None
 
 
-def _how(ruling: Ruling) -> How:
-    action = ruling.action
-    return How.DROP if isinstance(action, ast.Block) and action.how == "drop" else How.RESET
-
-
 async def _follow(shell: FlowShell, plan: _Plan) -> None:
-    """Dial the plan's addresses in order and hand the first that answers to the flow."""
-    if not plan.addresses:
+    """Dial the plan's ways in order and hand the first that answers to the flow."""
+    if not plan.ways:
         shell.failed(plan.failure, plan.detail)
         return
     shell.connecting = asyncio.current_task()
     try:
-        sock = await _dial_first(shell, plan.addresses)
+        sock = await _dial_first(shell, plan.ways)
     except DialError as error:
         shell.connecting = None
         shell.failed(error.failure, error.detail)
@@ -222,20 +218,19 @@ def _uncancel() -> int:
     return task.uncancel() if task is not None else 0
 
 
-async def _dial_first(shell: FlowShell, addresses: tuple[Endpoint, ...]) -> socket.socket:
-    """Happy path first: addresses in order, the time-out shared among those that are left."""
+async def _dial_first(shell: FlowShell, ways: tuple[RedirectInfo, ...]) -> socket.socket:
+    """Happy path first: the ways in order, the time-out shared among those that are left."""
     services = shell.services
     deadline = services.loop.time() + services.times.connect_seconds
     problem = DialError(DialFailure.UNREACHABLE, "no address")
-    for index, endpoint in enumerate(addresses):
-        info = replace(shell.info.redirect, original_dst=endpoint)
-        share = (deadline - services.loop.time()) / (len(addresses) - index)
+    for index, info in enumerate(ways):
+        share = (deadline - services.loop.time()) / (len(ways) - index)
         try:
             sock = await dial(
                 services.loop,
-                endpoint,
-                partial(services.provider.prepare_upstream, info=info),
-                partial(shell.remember_dial, remote=endpoint),
+                info.destination,
+                partial(prepare_upstream, shell, info),
+                partial(shell.remember_dial, remote=info.destination),
                 max(share, 0.05),
             )
         except DialError as error:
@@ -248,13 +243,11 @@ async def _dial_first(shell: FlowShell, addresses: tuple[Endpoint, ...]) -> sock
 
 async def _establish(shell: FlowShell, sock: socket.socket) -> None:
     """The last connection layer, before any byte goes to the upstream."""
-    services, info = shell.services, shell.info
-    policy = services.policies()
-    ruling = judge(policy, Layer.FLOW_ESTABLISHED, info, services.wall, shell.account)
+    ruling = shell.authorisation().judge(Layer.FLOW_ESTABLISHED)
     if ruling is not None and ruling.blocked:
         reset_on_close(sock)
         sock.close()
-        shell.end(_how(ruling), FlowOutcome.BLOCKED, f"blocked by {ruling.rule}")
+        shell.end(how_of(ruling), FlowOutcome.BLOCKED, f"blocked by {ruling.rule}")
         return
     keep_alive(sock)
     await shell.connected(sock)

@@ -17,13 +17,13 @@ from proxy.contract import DialFailure, How, UpstreamConnected, UpstreamFailed
 from proxy.engine import effects as fx
 from proxy.engine.engine import Engine
 from proxy.flow.asks import Asks
-from proxy.flow.authorise import judge
+from proxy.flow.authorise import Authorisation
 from proxy.flow.outcome import verdict_of
 from proxy.flow.services import Services
 from proxy.flow.side import WRITE_HIGH, Hold, Side
 from proxy.flow.stall import Stall
 from proxy.model import Direction, Endpoint, FlowInfo, Layer, Protocol
-from proxy.records import Discarded
+from proxy.records import Discarded, Record
 
 OUT, IN = Direction.OUTBOUND, Direction.INBOUND
 
@@ -171,8 +171,7 @@ class FlowShell:
 
     def _emit(self, effect: fx.Emit) -> None:
         record = effect.record
-        self._verdict = verdict_of(record) or self._verdict
-        self.account.record(record)
+        self.record(record)
         if isinstance(record, Discarded):
             self._judge(Layer.STREAM_DISCARD, record.direction)
 
@@ -196,6 +195,11 @@ class FlowShell:
         self.end(effect.how, outcome, effect.reason)
 
     # --- what the flow's task calls
+
+    def record(self, record: Record) -> None:
+        """Count and report it, and remember what it says of how the flow will end."""
+        self._verdict = verdict_of(record) or self._verdict
+        self.account.record(record)
 
     async def connected(self, sock: socket.socket) -> None:
         """An upstream is there: what waited goes out, and both sides flow."""
@@ -280,9 +284,19 @@ class FlowShell:
         self.account.close(self.outcome, self.reason)
 
     def _judge(self, layer: Layer, direction: Direction | None = None) -> None:
+        self.authorisation().judge(layer, direction=direction)
+
+    def authorisation(self, *, reauthorize: bool = False) -> Authorisation:
+        """The flow before the policy that is in force now."""
         services = self.services
-        policy = services.policies()
-        judge(policy, layer, self.info, services.wall, self.account, direction)
+        return Authorisation(
+            services.policies(),
+            services.guard,
+            self.info,
+            self.account,
+            services.wall,
+            reauthorize,
+        )
 
     def _drop_upstream(self, *, politely: bool = False) -> None:
         side, self.upstream = self.upstream, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yaml.nodes import Node
 
-from proxy.model import Layer
+from proxy.model import Endpoint, Layer, normalise_ip
 from proxy.policy import ast, then, then_body
 from proxy.policy.actions_body import (
     build_banner,
@@ -30,6 +30,7 @@ LAYERS_OF: dict[str, frozenset[Layer]] = {
     "permit": DECIDING,
     "block": DECIDING,
     "redirect": HTTP,
+    "redirect_to": frozenset({Layer.CONNECT_REDIRECT}),
     "respond": _REQUEST,
     "map_local": _REQUEST,
     "headers": HTTP,
@@ -42,7 +43,7 @@ LAYERS_OF: dict[str, frozenset[Layer]] = {
     "tag": frozenset(Layer),
     "log": frozenset(Layer),
 }
-TERMINAL = ("permit", "block", "redirect", "respond", "map_local")
+TERMINAL = ("permit", "block", "redirect", "redirect_to", "respond", "map_local")
 #: Edits of which a rule can have one: what the first leaves the second has no use for.
 EXCLUSIVE = (
     ("remove_body", "set_body"),
@@ -128,6 +129,8 @@ def _build(
             return _block(value, node, layer, resources)
         case then.RedirectAction():
             return ast.Redirect(value.to, value.status)
+        case then.RedirectToAction():
+            return _redirect_to(value)
         case then_body.RespondAction():
             return build_respond(value, node, resources)
         case then_body.MapLocalAction():
@@ -156,6 +159,14 @@ def _block(model: then.BlockAction, node: Node, layer: Layer, resources: Resourc
         reason=model.reason,
         page=resources.page(model.page, page) if model.page and page is not None else None,
     )
+
+
+def _redirect_to(model: then.RedirectToAction) -> ast.RedirectTo:
+    try:
+        return ast.RedirectTo(normalise_ip(model.to), None, model.hard)
+    except ValueError:
+        there = Endpoint.parse(model.to)
+        return ast.RedirectTo(there.host, there.port, model.hard)
 
 
 def _headers(model: then.HeadersAction) -> ast.Headers:

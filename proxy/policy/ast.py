@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.model import Layer
+from proxy.model import Endpoint, Layer
 from proxy.patterns import StreamPattern
 
 
@@ -102,6 +102,21 @@ class Block:
 class Redirect:
     to: str  #: absolute or path-absolute URL, may hold ${host} ${path} ${query} ${url}
     status: int = 302
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectTo:
+    """connect_redirect: permit the connection, and dial this in the place of its destination."""
+
+    host: str  #: canonical address
+    port: int | None = None  #: None: the port that the client asked for
+    hard: bool = False
+
+    def instead_of(self, asked: Endpoint) -> Endpoint:
+        return Endpoint(self.host, asked.port if self.port is None else self.port)
+
+    def __str__(self) -> str:
+        return self.host if self.port is None else str(Endpoint(self.host, self.port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +248,7 @@ Action = (
     Permit
     | Block
     | Redirect
+    | RedirectTo
     | Respond
     | MapLocal
     | Headers
@@ -244,7 +260,7 @@ Action = (
     | Tag
     | Log
 )
-TERMINAL = (Permit, Block, Redirect, Respond, MapLocal)
+TERMINAL = (Permit, Block, Redirect, RedirectTo, Respond, MapLocal)
 #: Edits that need the body decoded, framed anew, or thrown away.
 BODY_EDITS = (InjectBanner, Replace, RemoveBody, SetBody)
 

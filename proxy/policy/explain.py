@@ -244,4 +244,6 @@ def _settled(trace: RuleTrace, ruling: Ruling) -> RuleTrace:
     """Of the sublayers' verdicts one stands."""
     if trace.fate is not Fate.DECIDES or trace.rule.id == ruling.rule:
         return trace
+    if trace.rule.id == ruling.redirected_by:
+        return replace(trace, fate=Fate.ACTS)  # the verdict is another's, the way is its own
     return replace(trace, fate=Fate.OVERRIDDEN, by=ruling.rule)

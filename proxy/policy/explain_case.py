@@ -31,6 +31,10 @@ OF_RESPONSE = frozenset(
 )
 
 
+#: Known where a rule says where the connection goes instead.
+_OF_DESTINATION = frozenset({"dst.ip", "ip_version"})
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is given. Bodies are content without any coding; None: nothing is known of them.
@@ -47,6 +51,7 @@ class Case:
     request_body: bytes | None = None
     response_body: bytes | None = None
     sniffed: str | None = None
+    reauthorize: bool = False
     unknown: frozenset[str] = frozenset()
     unknown_of_response: frozenset[str] = frozenset()
 
@@ -108,7 +113,10 @@ class _Journey:
 
     def _facts(self, direction: Direction | None) -> Facts:
         request = self._case.request if direction is not None else None
-        return Facts(self._case.flow, self._case.wall, request, direction=direction)
+        case = self._case
+        return Facts(
+            case.flow, case.wall, request, direction=direction, reauthorize=case.reauthorize
+        )
 
     # --- one layer
 
@@ -125,6 +133,8 @@ class _Journey:
         if self._over or self._answered:
             yield Step(layer, None, self._over or self._answered)
             return
+        if facts.flow.redirect.redirect_to is not None:
+            left_open -= _OF_DESTINATION
         trace = self._explainer.explain(layer, facts, left_open, body)
         yield Step(layer, trace, why)
         self._heed(layer, trace.ruling)
@@ -141,7 +151,11 @@ class _Journey:
     # --- what a ruling means for the layers behind
 
     def _heed(self, layer: Layer, ruling: Ruling) -> None:
-        self._case.flow.add_tags(ruling.tags)
+        flow = self._case.flow
+        flow.add_tags(ruling.tags)
+        if ruling.redirect is not None:
+            there = ruling.redirect.instead_of(flow.redirect.original_dst)
+            flow.redirect = replace(flow.redirect, redirect_to=there, loopback=None)
         told = f"{ruling.rule} at {layer.value}"
         match ruling.verdict:
             case RuleVerdict.BLOCK if layer in (*_CONNECTION, Layer.STREAM):

@@ -121,6 +121,8 @@ def action_words(action: ast.Action, layer: Layer) -> str:
             return _block(action, layer)
         case ast.Redirect():
             return f"redirect to {action.to} ({action.status})"
+        case ast.RedirectTo():
+            return f"redirect to {action}" + (" for good" if action.hard else "")
         case ast.Respond():
             return f"respond with status {action.status}, {_content(action.content)}"
         case ast.MapLocal():

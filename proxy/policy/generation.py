@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.anomalies import ANOMALIES
 from proxy.model import Layer, Protocol
+from proxy.policy import ast
 from proxy.policy.arbitration import Action, Outcome, arbitrate
 from proxy.policy.ast import OnReload
 from proxy.policy.facts import Facts
@@ -147,15 +148,38 @@ class _Standing:
     rule: CompiledRule | None = None
     veto: bool = False
     against: str = ""  #: the rule whose hard permit was vetoed
+    redirect: CompiledRule | None = None  #: whose redirect_to counts, if it stays a permit
 
     def hear(self, rule: CompiledRule) -> None:
         says = Action.of(blocks=rule.verdict is RuleVerdict.BLOCK, hard=rule.hard)
         outcome = arbitrate(self.action, says)
+        self._hear_redirect(rule, outcome)
         if outcome is Outcome.STAYS:
             return
         if outcome is Outcome.VETO and self.rule is not None:
             self.veto, self.against = True, self.rule.id
         self.action, self.rule = says, rule
+
+    def _hear_redirect(self, rule: CompiledRule, outcome: Outcome) -> None:
+        """To change the destination is a right of its own, beside the action.
+
+        "Using Bind or Connect Redirection" (learn.microsoft.com): without the right to write a
+        callout changes nothing, and it leaves alone what another has redirected already. So
+        the first redirect_to counts, unless a later one's action is taken.
+        """
+        if not isinstance(rule.action, ast.RedirectTo):
+            return
+        may_write = self.redirect is None and self.action is Action.SOFT_PERMIT
+        if outcome is Outcome.TAKEN or may_write:
+            self.redirect = rule
+
+    @property
+    def redirects(self) -> ast.RedirectTo | None:
+        """Where the connection goes instead; nowhere if it is blocked."""
+        rule, blocks = self.redirect, self.action in (Action.SOFT_BLOCK, Action.HARD_BLOCK)
+        if rule is None or blocks or not isinstance(rule.action, ast.RedirectTo):
+            return None
+        return rule.action
 
 
 def decide_by_sublayers(layer: LayerRules, scope: Scope) -> Ruling:
@@ -179,12 +203,19 @@ def decide_by_sublayers(layer: LayerRules, scope: Scope) -> Ruling:
         return PERMITS[scope.layer]
     hits = [hit for rule in acted if (hit := _hit(rule, standing)) is not None]
     ruling = _ruling(scope, standing.rule, [], hits)
-    return replace(ruling, veto=True) if standing.veto else ruling
+    if standing.veto:
+        return replace(ruling, veto=True)
+    redirect, by = standing.redirects, standing.redirect
+    if redirect is None or by is None:
+        return ruling
+    return replace(ruling, redirect=redirect, redirected_by=by.id)
 
 
 def _hit(rule: CompiledRule, standing: _Standing) -> Decided | None:
     """A rule whose verdict was overridden is recorded for what else it did, if anything."""
     if rule.shadow or rule.verdict is None:
+        return rule.acted
+    if rule is standing.redirect and standing.redirects is not None:
         return rule.acted
     if rule is not standing.rule:
         return rule.also

@@ -17,7 +17,7 @@ from proxy.policy.ruling import PlannedEdit, RuleVerdict
 from proxy.policy.scope import Scope
 from proxy.records import Decided
 
-Terminal = ast.Permit | ast.Block | ast.Redirect | ast.Respond | ast.MapLocal
+Terminal = ast.Permit | ast.Block | ast.Redirect | ast.RedirectTo | ast.Respond | ast.MapLocal
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def build_rule(
     verdict = _verdict(terminal)
     lesser = "edit" if edits else "tag" if tags else "log"
     strongest = verdict.value if verdict is not None else lesser
+    if isinstance(terminal, ast.RedirectTo):
+        strongest = "redirect_to"
     return CompiledRule(
         id=rule.id,
         group=group,
@@ -96,7 +98,7 @@ def build_rule(
         denies=isinstance(terminal, ast.Block),
         verdict=verdict,
         action=terminal,
-        hard=isinstance(terminal, ast.Permit | ast.Block) and terminal.hard,
+        hard=isinstance(terminal, _WITH_RIGHT) and terminal.hard,
         edits=edits,
         tags=tags,
         acted=_decided(rule, strongest, origin),
@@ -133,11 +135,12 @@ def _below(action: ast.MapLocal, when: Predicate | None) -> Predicate:
 
 
 _EDITS = (ast.Headers, ast.RewriteUrl, *ast.BODY_EDITS)
+_WITH_RIGHT = (ast.Permit, ast.Block, ast.RedirectTo)
 
 
 def _verdict(terminal: Terminal | None) -> RuleVerdict | None:
     match terminal:
-        case ast.Permit():
+        case ast.Permit() | ast.RedirectTo():
             return RuleVerdict.PERMIT
         case ast.Block():
             return RuleVerdict.BLOCK
@@ -166,7 +169,9 @@ def _decided(rule: ast.Rule, verdict: str, origin: Origin) -> Decided:
 
 
 def _message(rule: ast.Rule) -> str:
-    return "; ".join(a.message for a in rule.then if isinstance(a, ast.Log) and a.message)
+    said = [a.message for a in rule.then if isinstance(a, ast.Log) and a.message]
+    said += [f"to {a}" for a in rule.then if isinstance(a, ast.RedirectTo)]
+    return "; ".join(said)
 
 
 def _would(rule: ast.Rule) -> str:
@@ -183,6 +188,8 @@ def _in_words(action: ast.Action, layer: Layer) -> str:
             return f"block with status {action.status}" if page else f"block by {action.how}"
         case ast.Redirect():
             return f"redirect to {action.to} ({action.status})"
+        case ast.RedirectTo():
+            return f"redirect to {action}"
         case ast.Headers():
             return "edit headers"
         case ast.RewriteUrl():
@@ -210,6 +217,7 @@ HTTP = _HEADS | {Layer.HTTP_REQUEST_BODY, Layer.HTTP_RESPONSE_BODY}
 _REQUEST = frozenset({Layer.HTTP_REQUEST})
 _LAYERS_OF: tuple[tuple[type[ast.Action], frozenset[Layer]], ...] = (
     (ast.Redirect, _HEADS),
+    (ast.RedirectTo, frozenset({Layer.CONNECT_REDIRECT})),
     (ast.Respond, _REQUEST),
     (ast.MapLocal, _REQUEST),
     (ast.Headers, _HEADS),

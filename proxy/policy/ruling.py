@@ -37,9 +37,13 @@ class Ruling:
     layer: Layer
     verdict: RuleVerdict
     rule: str | None = None  #: rule that decided; None: no rule, the default permits
-    action: ast.Block | ast.Redirect | ast.Permit | ast.Respond | ast.MapLocal | None = None
+    action: (
+        ast.Block | ast.Redirect | ast.RedirectTo | ast.Permit | ast.Respond | ast.MapLocal | None
+    ) = None
     hard: bool = False
     veto: bool = False
+    redirect: ast.RedirectTo | None = None  #: connect_redirect: where it goes instead
+    redirected_by: str | None = None  #: the rule with that action
     edits: tuple[PlannedEdit, ...] = ()
     tags: tuple[str, ...] = ()
     hits: tuple[Decided, ...] = ()

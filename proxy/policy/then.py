@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from proxy.model import Endpoint, normalise_ip
 from proxy.policy import fieldnames
 from proxy.policy.patterns import check_rewrite, read_pattern
 from proxy.policy.shapes import FilePath, Model, TagName, choice, listed, read_size, short, switch
@@ -88,6 +89,44 @@ class RedirectAction(Model):
     status: Literal[301, 302, 303, 307, 308] = 302
 
 
+def _address_and_port(to: str) -> str:
+    """ADDRESS, or ADDRESS:PORT with [ADDRESS] for IPv6; canonical. Raises Unfit."""
+    try:
+        there = Endpoint(normalise_ip(to), 0)
+    except ValueError:
+        try:
+            there = Endpoint.parse(to)
+        except ValueError as error:
+            raise Unfit(str(error)) from None
+        if there.ip is None or not there.port:
+            raise Unfit(
+                f"{to!r} is not where a connection can go",
+                "an address, not a name: 192.0.2.7:8080, [2001:db8::7]:443, or without port",
+            ) from None
+    address = there.ip
+    if address is None or address.is_unspecified or address.is_multicast:
+        raise Unfit(f"{to!r} is not the address of one machine")
+    return str(there) if there.port else there.host
+
+
+class RedirectToAction(Model):
+    """Let the connection be made, but to another endpoint than its original destination.
+
+    auth_connect then judges that endpoint.
+    """
+
+    to: Annotated[str, Field(max_length=60), AfterValidator(_address_and_port)] = Field(
+        description="ADDRESS:PORT ([ADDRESS]:PORT for IPv6), or ADDRESS alone: the same port."
+    )
+    hard: bool = Field(
+        default=False, description="Lower sublayers may not override it, except by a veto."
+    )
+
+
+RedirectTo = Annotated[
+    RedirectToAction,
+    BeforeValidator(short("to"), json_schema_input_type=str | RedirectToAction),
+]
 Editable = Annotated[str, AfterValidator(fieldnames.read_editable)]
 NotHost = Annotated[Editable, AfterValidator(fieldnames.not_host)]
 Removable = Annotated[str, AfterValidator(fieldnames.read_removable)]
@@ -210,6 +249,7 @@ class Then(Model):
     permit: Permit | None = None
     block: Block | None = None
     redirect: Redirect | None = None
+    redirect_to: RedirectTo | None = None
     respond: Respond | None = None
     map_local: MapLocalAction | None = None
     headers: HeadersAction | None = None

@@ -46,7 +46,7 @@ def local_addresses() -> frozenset[str]:
 
 
 class SelfGuard:
-    """Knows our own endpoints; asks for the machine's addresses when a port of ours is named."""
+    """Knows our own endpoints, and the machine's addresses."""
 
     def __init__(
         self,
@@ -64,9 +64,22 @@ class SelfGuard:
         """Why `destination` must not be dialled, or None."""
         if destination.port not in self._ports:
             return None
+        if own_address(destination, self._ports, self._addresses_now()):
+            return f"the destination {destination} is this proxy itself"
+        return None
+
+    def is_local(self, destination: Endpoint) -> bool | None:
+        """Is it this machine, by loopback or by an address of its own? None for a name."""
+        address = destination.ip
+        if address is None:
+            return None
+        if address.is_loopback or address.is_unspecified:
+            return True
+        return destination.host in self._addresses_now()
+
+    def _addresses_now(self) -> frozenset[str]:
+        """As of at most 5 s ago."""
         now = self._clock()
         if now >= self._fresh_until:
             self._local, self._fresh_until = self._addresses(), now + _REFRESH_SECONDS
-        if own_address(destination, self._ports, self._local):
-            return f"the destination {destination} is this proxy itself"
-        return None
+        return self._local

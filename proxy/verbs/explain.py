@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.errors import PolicyError
-from proxy.model import Protocol
+from proxy.model import Confidence, Protocol
 from proxy.verbs.output import FINDINGS, OK, RED, USAGE, complain, paint, print_json
 
 if TYPE_CHECKING:
@@ -42,13 +42,18 @@ def _add_given(parser: argparse._ArgumentGroup) -> None:
     add("--response-body", metavar="TEXT|@FILE", help="content of the response, without coding")
     add("--dst", metavar="ADDR:PORT", help="original destination; else as far as the URL says")
     add("--client", metavar="ADDR:PORT", help="the client's address")
-    add("--provider", help="redirect provider (nft, explicit, static)")
+    add("--provider", help="redirect provider (nft, ebpf, explicit, static …)")
     add("--app", metavar="PATH", help="principal.exe: the program that makes the connection")
     add("--user", help="principal.user")
     add("--uid", type=int, help="principal.uid")
     add("--pid", type=int, help="principal.pid")
     add("--cgroup", help="principal.cgroup")
     add("--container", help="principal.container")
+    add("--package", help="principal.package")
+    add("--comm", help="the process's short name: principal.name where there is no --app")
+    add("--confidence", choices=[one.value for one in Confidence], help="exact if not given")
+    add("--loopback", action="store_true", help="the destination is an address of this machine")
+    add("--reauthorize", action="store_true", help="it is open and judged again after a reload")
     add("--sni", help="server name in the TLS ClientHello")
     add("--alpn", metavar="NAME", action="append", default=[], help="offered in the ClientHello")
     add("--protocol", choices=[protocol.value for protocol in Protocol])

@@ -77,8 +77,13 @@ def _destination(case: Case) -> str:
 
 def _client(info: FlowInfo) -> str:
     principal = info.redirect.principal
-    named = [principal.exe, principal.user, f"uid {principal.uid}", f"pid {principal.pid}"]
-    present = [principal.exe, principal.user, principal.uid, principal.pid]
+    named = [
+        principal.exe or principal.comm,
+        principal.user,
+        f"uid {principal.uid}",
+        f"pid {principal.pid}",
+    ]
+    present = [principal.name, principal.user, principal.uid, principal.pid]
     known = [str(n) for n, p in zip(named, present, strict=True) if p is not None]
     return printable(", ".join(known)) if known else "an unknown program"
 

@@ -144,12 +144,20 @@ def _flow(event: Event) -> FlowInfo:
             client=Endpoint(str(event.get("source.ip", "0.0.0.0")), _number(event, "source.port")),
             dst_name=None if name is None else str(name),
             principal=_principal(event),
+            redirect_to=_redirected(event),
         ),
         opened_at=0.0,
         protocol=_protocol(event),
         sni=event.get("tls.client.server_name"),
         alpn=tuple(event.get("sluicegate.tls.alpn", ())),
     )
+
+
+def _redirected(event: Event) -> Endpoint | None:
+    address = event.get("destination.nat.ip")
+    if address is None:
+        return None
+    return Endpoint(str(address), _number(event, "destination.nat.port"))
 
 
 def _number(event: Event, key: str) -> int:
@@ -166,9 +174,12 @@ def _protocol(event: Event) -> Protocol:
 
 def _principal(event: Event) -> Principal:
     uid, confidence = str(event.get("user.id", "")), event.get("sluicegate.principal.confidence")
+    path, deleted = event.get("process.executable"), event.get("sluicegate.principal.deleted")
     return Principal(
         pid=event.get("process.pid"),
-        exe=_text(event.get("process.executable")),
+        exe=_text(f"{path} (deleted)" if path and deleted else path),
+        comm=_text(event.get("process.name")),
+        package=_text(event.get("sluicegate.principal.package")),
         uid=int(uid) if uid.isdigit() else None,
         user=_text(event.get("user.name")),
         cgroup=_text(event.get("sluicegate.principal.cgroup")),

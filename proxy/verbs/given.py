@@ -12,7 +12,10 @@ from proxy.heads import Field, RequestHead, ResponseHead
 from proxy.model import Confidence, Endpoint, FlowInfo, Principal, Protocol, RedirectInfo
 from proxy.policy.explain_case import Case
 
+_OF_ADDRESS = frozenset({"dst.ip", "original.ip", "ip_version"})
 _PORTS = {"http": 80, "https": 443}
+#: Providers whose clients come to the proxy; all others are redirectors.
+_COME_BY_THEMSELVES = ("explicit", "static", "proxy-protocol")
 _UNKNOWN_CLIENT = Endpoint("0.0.0.0", 0)
 
 
@@ -45,6 +48,7 @@ def read_case(arguments: argparse.Namespace) -> Case:
         request_body=body,
         response_body=response_body,
         sniffed=_sniffed(response, response_body),
+        reauthorize=arguments.reauthorize,
         unknown=frozenset(unknown),
         unknown_of_response=frozenset(unknown),
     )
@@ -103,7 +107,10 @@ def _redirect(
     if not arguments.client:
         unknown |= {"client.ip", "client.port"}
     if not arguments.provider:
-        unknown.add("provider")
+        unknown |= {"provider", "redirected"}
+    address = destination.ip
+    if not arguments.loopback and (address is None or not address.is_loopback):
+        unknown.add("loopback")
     return RedirectInfo(
         provider=arguments.provider or "unknown",
         original_dst=destination,
@@ -111,6 +118,8 @@ def _redirect(
         dst_name=name,
         principal=_principal(arguments),
         explicit=arguments.provider == "explicit",
+        captured=arguments.provider not in _COME_BY_THEMSELVES,
+        loopback=True if arguments.loopback else None,
     )
 
 
@@ -129,11 +138,11 @@ def _destination(
         named = asked.host if explicit and asked is not None and asked.ip is None else None
         return destination, named
     if asked is None:
-        unknown |= {"dst.ip", "dst.port", "dst.host"}
+        unknown |= {*_OF_ADDRESS, "dst.port", "original.port", "dst.host"}
         return Endpoint("0.0.0.0", 0), None
     if asked.ip is not None or explicit:
         return asked, None
-    unknown |= {"dst.ip"} if arguments.provider else {"dst.ip", "dst.host"}
+    unknown |= _OF_ADDRESS if arguments.provider else {*_OF_ADDRESS, "dst.host"}
     return Endpoint("0.0.0.0", asked.port), None
 
 
@@ -145,9 +154,12 @@ def _principal(arguments: argparse.Namespace) -> Principal:
         "pid": arguments.pid,
         "cgroup": arguments.cgroup,
         "container": arguments.container,
+        "comm": arguments.comm,
+        "package": arguments.package,
     }
     known = {name: value for name, value in given.items() if value is not None}
-    return Principal(confidence=Confidence.EXACT, **known) if known else Principal()
+    confidence = arguments.confidence or (Confidence.EXACT if known else Confidence.NONE)
+    return Principal(confidence=Confidence(confidence), **known)
 
 
 def _wall(text: str | None) -> float:

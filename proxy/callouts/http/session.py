@@ -190,7 +190,7 @@ class Session:
 
     def go_raw(self, detail: str = "") -> Verdict:
         """From here on the flow is not HTTP to us: both directions pass unseen."""
-        self.tunnel = True
+        self.tunnel = self.flow.info.tunnel = True
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
             exchange.detail = exchange.detail or detail

@@ -11,9 +11,8 @@ from proxy.policy.lint.facets import Atom, Choice, Conjunct, Negation, atoms_of
 from proxy.policy.lint.finding import Finding, Level
 from proxy.policy.lint.logic import contradiction, follows, known
 
-#: Redirect providers that tell who made a connection. Those that ship (nft, explicit, static)
-#: learn only where it was going.
-TELL_PRINCIPAL: frozenset[str] = frozenset()
+#: Redirect providers that tell who made a connection. The others learn only where it was going.
+TELL_PRINCIPAL: frozenset[str] = frozenset({"ebpf"})
 _LARGE = 1 << 40  #: bytes of content that no message has
 
 

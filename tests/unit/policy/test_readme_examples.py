@@ -174,6 +174,7 @@ def outcome(ruling: Ruling, expect: dict[str, Any]) -> dict[str, Any]:
         "shadow": [hit.rule for hit in ruling.hits if hit.shadow],
         "edits": [edit_name(planned.edit, ruling.layer) for planned in ruling.edits],
         "tags": list(ruling.tags),
+        "redirect": str(ruling.redirect).lower(),
         "action": {key: getattr(ruling.action, key) for key in said},
     }
 
