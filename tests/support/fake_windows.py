@@ -13,6 +13,7 @@ errors, who may do what, and in which order.
 from __future__ import annotations
 
 import ctypes
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,12 @@ class FakeWindows:
     def last_error(self) -> int:
         """As ctypes.get_last_error() tells it: a signed 32-bit number."""
         return ctypes.c_int32(getattr(self._errors, "last", 0)).value
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What an application does here: its create_connection is redirected."""
+        if function is socket.create_connection:
+            return self.driver.connect(*arguments[:1])
+        return function(*arguments)
 
     def load(self, name: str) -> Any:
         """A library by its name. Raises OSError, as LoadLibrary does through ctypes."""

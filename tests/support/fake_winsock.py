@@ -212,7 +212,10 @@ class Winsock:
         if found is None:
             return self._fail("WSAENOTSOCK", SOCKET_ERROR)
         with found:
-            client = normal(found.getpeername())
+            try:
+                client = normal(found.getpeername())
+            except OSError:  # the page knows of no WSAENOTCONN here
+                return self._fail("WSAEINVAL", SOCKET_ERROR)
         captured = self._driver.captured.get(client)
         wanted = fact("SOL_IPV6") if ":" in client[0] else fact("SOL_IP")
         if option != fact("SO_ORIGINAL_DST") or level != wanted or captured is None:

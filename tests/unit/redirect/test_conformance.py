@@ -9,16 +9,20 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
 from proxy.errors import BadPreamble, NotRedirected, RedirectError
 from proxy.model import Endpoint, Principal, RedirectInfo
+from proxy.redirect import registry
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions
 from proxy.redirect.provider import Provider
 from proxy.redirect.registry import PROVIDER_NAMES, listening, make_provider
+from proxy.redirect.wfp import WfpHnsProvider, WfpProvider
 from proxy.service.listener import open_listener
+from tests.support.fake_windows import FakeWindows
 from tests.support.netns import Namespace, link, namespaces, needs_netns
 
 PORT = 18080
@@ -38,6 +42,7 @@ class Case:
     redirected: bool = False  #: the client connects to the destination, not to the listener
     silent_error: type[RedirectError] | None = None
     routed: bool = False  #: the client is on another machine, and the redirect on its router
+    windows: type[Any] | None = None  #: the provider; the system is tests.support.fake_windows
 
 
 LISTEN = Endpoint("::", PORT)
@@ -71,6 +76,20 @@ CASES = {
         redirected=True,
         routed=True,
     ),
+    "wfp": Case(
+        "wfp",
+        RedirectOptions(LISTEN),
+        direct_error=NotRedirected,
+        redirected=True,
+        windows=WfpProvider,
+    ),
+    "wfp-hns": Case(
+        "wfp-hns",
+        RedirectOptions(LISTEN),
+        direct_error=NotRedirected,
+        redirected=True,
+        windows=WfpHnsProvider,
+    ),
 }
 
 
@@ -83,6 +102,7 @@ class Place:
     listener: socket.socket
     call: Callable[..., Any]
     client_call: Callable[..., Any]
+    records: bytes = b""  #: of some redirected connection, where such a thing is
 
     def pair(self, host: str, port: int) -> tuple[socket.socket, socket.socket, Endpoint]:
         """(client, accepted and non-blocking, the client's endpoint)."""
@@ -103,7 +123,7 @@ class Place:
 def params() -> list[Any]:
     marks = needs_netns()
     return [
-        pytest.param(name, id=name, marks=marks if case.redirected else ())
+        pytest.param(name, id=name, marks=marks if case.redirected and not case.windows else ())
         for name, case in CASES.items()
     ]
 
@@ -113,7 +133,13 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     case = CASES[request.param]
     with contextlib.ExitStack() as stack:
         call = client_call = direct_call
-        if case.routed:
+        system = FakeWindows()
+        if case.windows is not None:
+            client_call = system.call
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            make = partial(case.windows, libraries=lambda: system.libraries)
+            patch.setitem(registry._PROVIDERS, case.name, make)
+        elif case.routed:
             inside, space = stack.enter_context(namespaces("inside", "conform"))
             route_through(space, inside)
             call, client_call = space.call, inside.call
@@ -121,13 +147,15 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
             (space,) = stack.enter_context(namespaces("conform"))
             route_everywhere(space)
             call = client_call = space.call
-        port = PORT if case.redirected else 0
+        port = PORT if case.redirected and case.windows is None else 0
         listener = call(open_listener, Endpoint("::", port), listening(case.name).prepare)
         stack.enter_context(listener)
         listener.settimeout(5)
+        system.driver.proxy_port = listener.getsockname()[1]
+        records = system.driver.capture(("192.0.2.1", 1), ("192.0.2.9", 8443), 0).records
         provider = make_provider(case.name, case.options)
         call(provider.install)
-        yield Place(case, provider, listener, call, client_call)
+        yield Place(case, provider, listener, call, client_call, records)
         call(provider.remove)
 
 
@@ -218,7 +246,8 @@ async def test_a_client_that_is_gone_is_an_ordinary_error(place: Place) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_prepare_upstream_goes_before_connect(place: Place, host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    info = RedirectInfo(place.provider.name, Endpoint(host, 1), Endpoint("127.0.0.1", 2))
+    ends = Endpoint(host, 1), Endpoint("127.0.0.1", 2)
+    info = RedirectInfo(place.provider.name, *ends, records=place.records)
     with (
         place.call(socket.create_server, (host, 0), family=family) as server,
         place.call(socket.socket, family, socket.SOCK_STREAM) as upstream,
