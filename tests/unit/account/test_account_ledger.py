@@ -70,6 +70,7 @@ EXCHANGE = ExchangeEnded(
 EVERY_RECORD: tuple[Record, ...] = (
     BLOCK,
     Decided(Layer.STREAM, "block", "s", "p", 4, shadow=True, veto=True, tags=("x",), detail="d"),
+    Decided(Layer.AUTH_CONNECT, "permit", "again", "p", 4, reauthorize=True),
     Detected(Protocol.TLS, "a.test", ("h2", "http/1.1")),
     AnomalySeen("http1.host_missing", Direction.OUTBOUND, "refuse", "no Host", 1),
     Discarded(Direction.INBOUND, 77, "scan"),
@@ -131,13 +132,16 @@ def flow_info(**changes: Any) -> FlowInfo:
         principal=Principal(
             pid=4711,
             process_start=1_690_000_000.0,
-            exe="/usr/bin/curl",
+            exe="/usr/bin/curl (deleted)",
             uid=0,
             user="root",
             cgroup="/user.slice",
             container="c0ffee",
             confidence=Confidence.EXACT,
+            comm="curl",
+            package="snap:curl",
         ),
+        redirect_to=Endpoint("192.0.2.8", 8443),
     )
     values: dict[str, Any] = {"id": "f1", "redirect": redirect, "opened_at": 1_700_000_100.0}
     return FlowInfo(**(values | changes))
@@ -172,10 +176,19 @@ def test_the_flow_record_tells_the_whole_flow() -> None:
         "network.protocol": "tls",
         "network.type": "ipv4",
         "tls.client.server_name": "a.test",
+        "destination.nat.ip": "192.0.2.8",
+        "destination.nat.port": 8443,
         "process.pid": 4711,
+        "process.start": "2023-07-22T04:26:40Z",
         "process.executable": "/usr/bin/curl",
+        "process.name": "curl",
         "user.id": "0",
         "user.name": "root",
+        "container.id": "c0ffee",
+        "sluicegate.principal.cgroup": "/user.slice",
+        "sluicegate.principal.package": "snap:curl",
+        "sluicegate.principal.deleted": True,
+        "sluicegate.principal.confidence": "exact",
         "sluicegate.uninspected_bytes": 1500,
         "sluicegate.rules": ["ok"],
         "sluicegate.policy.generation": 3,
@@ -202,6 +215,40 @@ def test_what_is_not_known_is_left_out() -> None:
     assert closing["network.type"] == "ipv6"
     assert not {key for key in closing if key.startswith(("process.", "user.", "container."))}
     assert "destination.domain" not in closing
+
+
+def test_what_is_known_not_to_be_there_is_left_out_too() -> None:
+    ledger = Ledger()
+    nobody = Principal(comm="cu\x1b[2Jrl", container="", package="", confidence=Confidence.LIKELY)
+    redirect = RedirectInfo("ebpf", Endpoint("192.0.2.1", 80), Endpoint("::1", 5), principal=nobody)
+    ledger.flow(redirect=redirect).close(FlowOutcome.CLOSED, "")
+    (closing,) = ledger.events
+    told = {
+        key
+        for key in closing
+        if key.startswith(("process.", "user.", "container.", "sluicegate.p"))
+    }
+    assert told == {
+        "process.name",
+        "sluicegate.protocol",
+        "sluicegate.provider",
+        "sluicegate.policy.generation",
+        "sluicegate.principal.confidence",
+    }
+    assert closing["process.name"] == "cu\\x1b[2Jrl"
+    assert "destination.nat.ip" not in closing
+
+
+def test_no_metric_says_who_connected_or_whereto() -> None:
+    ledger = Ledger()
+    account = ledger.flow()
+    account.established()
+    for record in EVERY_RECORD:
+        account.record(record)
+    account.close(FlowOutcome.CLOSED, "")
+    exposed = ledger.counters.expose()[0].decode()
+    for private in ("curl", "4711", "root", "c0ffee", "user.slice", "192.0.2.", "a.test"):
+        assert private not in exposed
 
 
 def test_a_name_that_never_resolved_is_a_domain_not_an_address() -> None:
