@@ -38,9 +38,11 @@ _EPILOG = (
 #: Verbs that are modules of proxy.verbs, and what they are for.
 _MODULES = {
     "exec": "Run one command with its connections, and no others, redirected through the proxy.",
+    "doctor": "Say what works on this machine, and what to do about what does not.",
     "check": "Validate the policies of a directory; every error with its place.",
     "explain": "Say which rules look at an exchange, which match, and why the others do not.",
     "test": "Run the tests that are written beside the rules of a directory.",
+    "service": "Make Sluicegate a service of this machine: systemd, or Windows.",
 }
 #: From a flag's name to the setting that it overrides.
 _FLAGS = {
@@ -126,7 +128,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", type=Path, help="settings file (TOML)")
     add("--listen", metavar="ADDR:PORT", help="where redirected connections arrive")
-    providers = ("static", "explicit", "nft", "tproxy")
+    providers = ("static", "explicit", "nft", "tproxy", "ebpf")
     add("--redirect", choices=providers, help="how connections get here")
     add("--upstream", metavar="ADDR:PORT", help="destination of the static provider")
     add("--policies", metavar="DIR", help="directory of policy files, watched")

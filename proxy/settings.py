@@ -133,7 +133,9 @@ class AdminSection(_Section):
 class RedirectSection(_Section):
     """Where connections come from; the keys are those of RedirectOptions."""
 
-    provider: Literal["static", "explicit", "nft", "tproxy", "wfp", "wfp-hns"] = "static"
+    provider: Literal[
+        "static", "explicit", "nft", "tproxy", "ebpf", "proxy-protocol", "wfp", "wfp-hns"
+    ] = "static"
     upstream: Annotated[_Upstream | None, _Optional] = None
     unredirected: Unredirected = Unredirected.REFUSE
     on_crash: OnCrash = OnCrash.CLOSED
@@ -148,6 +150,9 @@ class RedirectSection(_Section):
     uid: _User = None
     cgroup: Annotated[str | None, _Optional] = None
     exempt_uid: _User = None
+    exempt_cgroups: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    block_quic: bool = False
     output: bool = True
     prerouting: tuple[str, ...] = ()
     nft_table: str = ""
@@ -160,6 +165,7 @@ class RedirectSection(_Section):
     @field_validator(
         *("mark", "ports", "include", "exclude", "cgroup", "exempt_uid", "prerouting"),
         *("nft_table", "route_mark", "trusted", "context_layout", "context_fields"),
+        *("exempt_cgroups", "foreign"),
     )
     @classmethod
     def _as_a_provider_takes_it(cls, value: Any, info: ValidationInfo) -> Any:
@@ -301,6 +307,9 @@ def _check_together(settings: Settings, sources: Sources) -> None:
             decoder(redirect.context_layout, redirect.context_fields)
         except RedirectError as error:
             problems.append(sources.problem("redirect.context_fields", str(error)))
+    if redirect.provider == "proxy-protocol" and not redirect.trusted:
+        message = "provider proxy-protocol must know whose headers to believe"
+        problems.append(sources.problem("redirect.trusted", message, 'such as ["10.0.0.5"]'))
     if redirect.provider == "tproxy" and not redirect.prerouting:
         message = "provider tproxy captures what arrives on interfaces; name them"
         problems.append(sources.problem("redirect.prerouting", message, 'such as ["eth1"]'))
