@@ -12,7 +12,7 @@
 #define SG_SOL_IP 0
 #define SG_SOL_IPV6 41
 #define SG_SO_ORIGINAL_DST 80    /* linux/netfilter_ipv4.h, ip6_tables.h */
-#define SG_SO_CONTEXT 0x5347     /* struct sluicegate_context and comm of the accepted socket's client */
+#define SG_SO_CONTEXT 0x5347     /* struct sg_connection of the accepted socket's client */
 #define SG_SO_SELF 0x5348        /* struct sg_self: that these programs answer, and who asks */
 #define SG_AF_INET 2
 #define SG_AF_INET6 10
@@ -191,10 +191,10 @@ static __always_inline int sg_answer_context(struct bpf_sockopt *ctx)
     struct sg_connection *connection = sg_asked_for(ctx);
     char *out = ctx->optval;
 
-    if (!connection || (void *)(out + SLUICEGATE_CONTEXT_FIXED + SG_COMM) > ctx->optval_end)
+    if (!connection || (void *)(out + sizeof(*connection)) > ctx->optval_end)
         return 1;
-    __builtin_memcpy(out, connection, SLUICEGATE_CONTEXT_FIXED + SG_COMM);
-    return sg_answered(ctx, SLUICEGATE_CONTEXT_FIXED + SG_COMM);
+    __builtin_memcpy(out, connection, sizeof(*connection));
+    return sg_answered(ctx, sizeof(*connection));
 }
 
 static __always_inline int sg_answer_original4(struct bpf_sockopt *ctx)

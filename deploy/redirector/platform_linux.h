@@ -39,8 +39,9 @@ typedef struct bpf_sock_addr sg_connect;
 struct sg_connection {
     struct sluicegate_context context;
     char comm[SG_COMM];
+    __u64 stack;    /* where the program's stack begins; proc_pid_stat(5) shows it as startstack */
+    __u32 execs;    /* how many programs the process has been */
     __u32 answered; /* the proxy has asked for it */
-    __u32 reserved;
 };
 
 struct {
@@ -51,8 +52,14 @@ struct {
 } connections SEC(".maps");
 
 /* Fields of the kernel's structures; libbpf relocates them by the running kernel's BTF. */
+struct mm_struct {
+    unsigned long start_stack;
+} __attribute__((preserve_access_index));
+
 struct task_struct {
     struct task_struct *group_leader;
+    struct mm_struct *mm;
+    __u64 self_exec_id;
     __u64 start_boottime;
     char comm[SG_COMM];
 } __attribute__((preserve_access_index));
@@ -136,6 +143,8 @@ static __always_inline int sg_hand_over(sg_connect *ctx, struct sluicegate_conte
     connection.context.uid = sg_uid();
     connection.context.group_id = bpf_get_current_cgroup_id();
     connection.context.space = bpf_get_netns_cookie(ctx);
+    connection.stack = BPF_CORE_READ(task, mm, start_stack);
+    connection.execs = (__u32)BPF_CORE_READ(task, group_leader, self_exec_id);
     BPF_CORE_READ_STR_INTO(&connection.comm, task, group_leader, comm);
 #pragma unroll
     for (length = 0; length < SG_COMM; length++)

@@ -3,11 +3,12 @@
  * Redirect context, layout v1: what a redirector of ours tells the proxy about a connection.
  *
  * The same bytes on every system. On Windows they are what SIO_QUERY_WFP_CONNECTION_REDIRECT_CONTEXT
- * returns; on Linux, what getsockopt(SOL_IP, SLUICEGATE_SO_CONTEXT) returns.
+ * returns; on Linux, what getsockopt(SOL_IP, 0x5347) on the accepted socket returns.
  *
  * All integers are little-endian but for the two ports, which are in network order. The fixed part is
  * 88 bytes without padding; sid_size bytes of a binary SID follow it, then application_size bytes of
  * the application's name: comm on Linux, an NT path in UTF-16LE on Windows, neither with a final NUL.
+ * What follows the size is the redirector's own and no part of the layout.
  * Addresses of IPv4 stand in the first 4 bytes, the other 12 are 0. IPv4-mapped IPv6 is written as IPv4.
  *
  * Include <stdint.h>, or define SLUICEGATE_NO_STDINT and the uintN_t types before.

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.errors import RedirectError
+from proxy.redirect.ebpf import EbpfProvider
 from proxy.redirect.explicit import ExplicitProvider
 from proxy.redirect.external import external
 from proxy.redirect.nft import NftProvider
 from proxy.redirect.options import Managed, RedirectOptions
 from proxy.redirect.provider import Listening, Provider
+from proxy.redirect.proxy_protocol import ProxyProtocolProvider
 from proxy.redirect.static import StaticProvider
 from proxy.redirect.tproxy import TproxyProvider, be_transparent
 from proxy.redirect.wfp import WfpHnsProvider, WfpProvider
 
-# `ebpf` and `proxy-protocol` join here: a module and a case in the
-# conformance suite. Modules import everywhere and fail when they are used.
+# A provider joins here with a module and a case in the conformance suite. Modules import
+# everywhere and fail when they are used.
 _PROVIDERS: dict[str, Callable[[RedirectOptions], Provider]] = {
+    "ebpf": EbpfProvider,
     "explicit": lambda options: ExplicitProvider(),
     "nft": NftProvider,
+    "proxy-protocol": ProxyProtocolProvider,
     "static": StaticProvider,
     "tproxy": TproxyProvider,
     "wfp": WfpProvider,
@@ -26,6 +30,7 @@ _PROVIDERS: dict[str, Callable[[RedirectOptions], Provider]] = {
 }
 
 _LISTENING = {
+    "ebpf": Listening(both_loopbacks=True),
     "nft": Listening(both_loopbacks=True),
     "tproxy": Listening(both_loopbacks=True, prepare=be_transparent),
 }

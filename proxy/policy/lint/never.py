@@ -12,7 +12,7 @@ from proxy.policy.lint.finding import Finding, Level
 from proxy.policy.lint.logic import contradiction, follows, known
 
 #: Redirect providers that tell who made a connection. The others learn only where it was going.
-TELL_PRINCIPAL: frozenset[str] = frozenset({"ebpf"})
+TELL_PRINCIPAL: frozenset[str] = frozenset({"ebpf", "wfp", "wfp-hns"})
 _LARGE = 1 << 40  #: bytes of content that no message has
 
 
@@ -63,19 +63,30 @@ def _too_large(entry: Entry) -> Iterator[Finding]:
 
 
 def _principal(entry: Entry) -> Iterator[Finding]:
-    """What no provider tells is unknown: never true, and matched by every rule that denies."""
+    """What a provider does not tell is unknown: never true, but matched by a rule that denies."""
     needed = [atom for conjunct in entry.when for atom in _needed(conjunct)]
     names = sorted({atom.field for atom in needed if atom.field.startswith("principal.")})
-    if not names or TELL_PRINCIPAL or "provider" in entry.fields:
+    silent = _silent_providers(entry)
+    if not names or not silent:
         return
-    what = f"no redirect provider that ships tells {', '.join(names)}, so it is unknown"
+    what = f"provider {' or '.join(silent)} does not tell {', '.join(names)}, so it is unknown"
     if entry.denies:
         message = f"{entry.id} blocks whatever else its condition leaves: {what}"
         advice = "a rule that denies counts the unknown as matched; start in mode: shadow"
     else:
         message = f"{entry.id} does not apply: {what}"
-        advice = "it will once a provider tells the principal"
+        advice = f"of the providers, {', '.join(sorted(TELL_PRINCIPAL))} tell the principal"
     yield _warning("lint.principal", entry, message, advice)
+
+
+def _silent_providers(entry: Entry) -> list[str]:
+    """The providers that the rule is for, if none of them tells a principal."""
+    for conjunct in entry.when:
+        if isinstance(conjunct, Atom) and conjunct.field == "provider" and conjunct.op is Op.IS:
+            named = [str(value) for value in conjunct.values]
+            if not any(name in TELL_PRINCIPAL or set(name) & set("*?[") for name in named):
+                return sorted(named)
+    return []
 
 
 def _needed(conjunct: Conjunct) -> Iterator[Atom]:

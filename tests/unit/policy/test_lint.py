@@ -159,11 +159,14 @@ def test_an_exception_that_always_holds() -> None:
     assert found(text) == [("lint.never", "a")]
 
 
-def test_a_principal_that_nobody_tells() -> None:
+def test_a_principal_that_the_provider_does_not_tell() -> None:
+    either = "any: [{principal.uid: 0}, {path: /x}]"
     text = rules(
-        f"id: a, {REQUEST}, when: {{principal.exe: /bin/a}}, {PERMIT}",
-        f"id: b, {REQUEST}, when: {{not: {{principal.user: root}}}}, {BLOCK}",
-        f"id: c, {REQUEST}, when: {{any: [{{principal.uid: 0}}, {{path: /x}}]}}, {LOG}",
+        f"id: a, {REQUEST}, when: {{provider: nft, principal.exe: /bin/a}}, {PERMIT}",
+        f"id: b, {REQUEST}, when: {{provider: nft, not: {{principal.user: root}}}}, {BLOCK}",
+        f"id: c, {REQUEST}, when: {{provider: nft, {either}}}, {LOG}",
+        f"id: d, {REQUEST}, when: {{provider: [nft, ebpf], principal.exe: /bin/b}}, {PERMIT}",
+        f"id: e, {REQUEST}, when: {{principal.exe: /bin/c}}, {PERMIT}",
     )
     assert found(text) == [("lint.principal", "a"), ("lint.principal", "b")]
 

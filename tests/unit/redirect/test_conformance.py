@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from proxy.redirect.provider import Provider
 from proxy.redirect.registry import PROVIDER_NAMES, listening, make_provider
 from proxy.redirect.wfp import WfpHnsProvider, WfpProvider
 from proxy.service.listener import open_listener
+from tests.support.ebpf import ClientProcess, needs_ebpf, pins_may_be_mounted, scratch_cgroup
 from tests.support.fake_windows import FakeWindows
 from tests.support.netns import Namespace, link, namespaces, needs_netns
 
@@ -41,7 +42,9 @@ class Case:
     direct_error: type[RedirectError] | None = None  #: None: the provider cannot tell
     redirected: bool = False  #: the client connects to the destination, not to the listener
     silent_error: type[RedirectError] | None = None
+    names: Endpoint | None = None  #: what its words say the client is
     routed: bool = False  #: the client is on another machine, and the redirect on its router
+    own_process: bool = False  #: the provider tells who connected, and leaves its own process out
     windows: type[Any] | None = None  #: the provider; the system is tests.support.fake_windows
 
 
@@ -56,6 +59,16 @@ CASES = {
         direct=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         direct_error=BadPreamble,
         silent_error=BadPreamble,
+    ),
+    "proxy-protocol": Case(
+        "proxy-protocol",
+        RedirectOptions(LISTEN, trusted=("127.0.0.1", "::1")),
+        says=b"PROXY TCP4 198.51.100.7 192.0.2.9 40000 8443\r\n\x16\x03\x01",
+        leftover=b"\x16\x03\x01",
+        direct=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        direct_error=BadPreamble,
+        silent_error=BadPreamble,
+        names=Endpoint("198.51.100.7", 40000),
     ),
     "nft": Case(
         "nft",
@@ -75,6 +88,20 @@ CASES = {
         direct_error=NotRedirected,
         redirected=True,
         routed=True,
+    ),
+    "ebpf": Case(
+        "ebpf",
+        RedirectOptions(LISTEN, ports=(PortRange(8443, 8443),)),
+        direct_error=NotRedirected,
+        redirected=True,
+        own_process=True,
+    ),
+    "ebpf-open": Case(
+        "ebpf",
+        RedirectOptions(LISTEN, ports=(PortRange(8443, 8443),), on_crash=OnCrash.OPEN),
+        direct_error=NotRedirected,
+        redirected=True,
+        own_process=True,
     ),
     "wfp": Case(
         "wfp",
@@ -102,6 +129,7 @@ class Place:
     listener: socket.socket
     call: Callable[..., Any]
     client_call: Callable[..., Any]
+    pid: int | None = None  #: of the client, where the provider tells it
     records: bytes = b""  #: of some redirected connection, where such a thing is
 
     def pair(self, host: str, port: int) -> tuple[socket.socket, socket.socket, Endpoint]:
@@ -121,11 +149,13 @@ class Place:
 
 
 def params() -> list[Any]:
-    marks = needs_netns()
-    return [
-        pytest.param(name, id=name, marks=marks if case.redirected and not case.windows else ())
-        for name, case in CASES.items()
-    ]
+    return [pytest.param(name, id=name, marks=marks(case)) for name, case in CASES.items()]
+
+
+def marks(case: Case) -> list[pytest.MarkDecorator]:
+    if not case.redirected or case.windows:
+        return []
+    return needs_ebpf() if case.own_process else needs_netns()
 
 
 @pytest.fixture(params=params(), scope="module")
@@ -133,6 +163,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     case = CASES[request.param]
     with contextlib.ExitStack() as stack:
         call = client_call = direct_call
+        pid = None
         system = FakeWindows()
         if case.windows is not None:
             client_call = system.call
@@ -147,6 +178,12 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
             (space,) = stack.enter_context(namespaces("conform"))
             route_everywhere(space)
             call = client_call = space.call
+        if case.own_process:
+            stack.enter_context(pins_may_be_mounted())
+            group = stack.enter_context(scratch_cgroup())
+            client = stack.enter_context(ClientProcess(space, group.directory))
+            client_call, pid = partial(client_call_of, client), client.pid
+            case = replace(case, options=replace(case.options, cgroup=group.path))
         port = PORT if case.redirected and case.windows is None else 0
         listener = call(open_listener, Endpoint("::", port), listening(case.name).prepare)
         stack.enter_context(listener)
@@ -155,12 +192,17 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         records = system.driver.capture(("192.0.2.1", 1), ("192.0.2.9", 8443), 0).records
         provider = make_provider(case.name, case.options)
         call(provider.install)
-        yield Place(case, provider, listener, call, client_call, records)
+        yield Place(case, provider, listener, call, client_call, pid, records)
         call(provider.remove)
 
 
 def direct_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
+
+
+def client_call_of(client: ClientProcess, function: Any, *args: Any) -> socket.socket:
+    assert function is socket.create_connection
+    return client.create_connection(*args)
 
 
 def route_everywhere(space: Namespace) -> None:
@@ -191,9 +233,12 @@ async def test_identify(place: Place, family: int) -> None:
         found = await place.provider.identify(accepted, endpoint, 5.0)
         host, port = place.target(family) if place.case.redirected else ("192.0.2.9", 8443)
         assert found.info.original_dst == Endpoint(host, port)
-        assert found.info.client == endpoint == Endpoint.of(client.getsockname())
+        assert endpoint == Endpoint.of(client.getsockname())
+        assert found.info.client == (place.case.names or endpoint)
         assert found.info.provider == place.provider.name == place.case.name
-        assert found.info.principal == Principal()
+        assert found.info.principal.pid == place.pid
+        if place.pid is None:
+            assert found.info.principal == Principal()
         assert found.leftover == place.case.leftover
         client.sendall(b"more")
         loop = asyncio.get_running_loop()
@@ -208,7 +253,8 @@ async def test_two_clients_at_once_are_told_apart(place: Place) -> None:
         *(place.provider.identify(accepted, endpoint, 5.0) for _, accepted, endpoint in pairs)
     )
     for (client, accepted, endpoint), one in zip(pairs, found, strict=True):
-        assert one.info.client == endpoint == Endpoint.of(client.getsockname())
+        assert endpoint == Endpoint.of(client.getsockname())
+        assert one.info.client == (place.case.names or endpoint)
         client.close()
         accepted.close()
 

@@ -70,7 +70,7 @@ def test_frozen() -> None:
 
 
 def test_an_unknown_provider_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(RedirectError, match=r"'wfq'.*explicit, nft, static"):
+    with pytest.raises(RedirectError, match=r"'wfq'.*explicit, nft"):
         make_provider("wfq", RedirectOptions(LISTEN))
 
 
