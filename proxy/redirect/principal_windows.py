@@ -78,12 +78,13 @@ class WindowsPrincipals:
         certain = context.process_start == described.started
         # The driver's SID is that of the connecting thread, which may impersonate somebody.
         user = self._account(context.sid or described.sid)
-        told = self.told(context)
+        # A protected process does not tell its path, the driver does.
+        told = self.told(context) if described.image is None else Principal()
         return Principal(
             pid=context.pid,
             process_start=to_epoch(described.started),
             exe=described.image or told.exe,
-            comm=None if described.image else told.comm,
+            comm=told.comm,
             user=user,
             package=described.package,
             confidence=Confidence.EXACT if certain else Confidence.LIKELY,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.fake_winprocess import Processes
+from tests.support.fake_winprocess import Connection, Processes
 from tests.support.winsock_facts import CONTROL_CODES, SOCKADDR_IN, SOCKADDR_IN6, fact
 
 Address = tuple[str, int]
@@ -86,6 +86,9 @@ class Driver:
             client = normal(sock.getsockname())
             self.capture(client, destination, pid)
             sock.connect((client[0], self.proxy_port))
+            # The table of connections shows it as it is now, redirected.
+            row = Connection(client, normal(sock.getpeername()), pid)
+            self.processes.connections.append(row)
         except BaseException:
             sock.close()
             raise
@@ -263,8 +266,13 @@ def sockaddr(address: Address) -> bytes:
 def _socket(descriptor: int) -> socket.socket | None:
     """A duplicate of a descriptor that is a socket."""
     try:
-        return socket.socket(fileno=os.dup(descriptor))
+        copy = os.dup(descriptor)
     except (OSError, OverflowError):
+        return None
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
         return None
 
 
