@@ -107,7 +107,7 @@ class Service:
         self._store.load_initial()
         settings = self.settings
         wanted = listening(settings.redirect.provider)
-        sockets = open_listeners(settings.listen_endpoint(), wanted)
+        sockets = open_listeners(settings.listen_endpoint(), wanted, ipv6=settings.redirect.ipv6)
         self.listening = [Endpoint.of(sock.getsockname()) for sock in sockets]
         self._closing.extend(sock.close for sock in sockets)
         self._admin = self._make_admin(settings.admin_endpoint())

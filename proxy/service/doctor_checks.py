@@ -122,7 +122,9 @@ def check_loops(facts: Facts) -> Iterator[Finding]:
         if loop.ok:
             yield ok("loop", name)
         else:
-            yield warn("loop", name, f"provider {loop.provider} cannot be used like this")
+            yield warn(
+                "loop", name, f"provider {loop.provider} cannot be used for IPv{loop.family}"
+            )
 
 
 # --- the end
@@ -165,7 +167,7 @@ def _came_back(provider: str, loops: tuple[Loop, ...]) -> bool:
 
 def _ebpf_ready(facts: Facts, linux: Linux) -> bool:
     wrong = linux.cgroup_problem or linux.libbpf_problem or linux.redirector_problem
-    return "ebpf" in facts.providers and not wrong and linux.bpf_problem == ""
+    return "ebpf" in facts.providers and linux.btf and linux.bpf_problem == "" and not wrong
 
 
 def _windows_ready(windows: Windows) -> bool:

@@ -57,7 +57,10 @@ def check_bpf(facts: Facts) -> Iterator[Finding]:
         advice = "run as root with CAP_BPF; a container may forbid bpf(2) by seccomp"
         yield warn("bpf", f"bpf(2) cannot be used: {linux.bpf_problem}", advice)
     elif linux.bpf_problem == "":
-        yield ok("bpf", "bpf(2) can be used" + (", with BTF" if linux.btf else ", without BTF"))
+        yield ok("bpf", "bpf(2) can be used")
+    if not linux.btf:
+        advice = "use a kernel built with CONFIG_DEBUG_INFO_BTF, or provider nft"
+        yield warn("bpf", "/sys/kernel/btf/vmlinux is missing: programs cannot be fitted", advice)
     if linux.jit == 0:
         advice = "sysctl net.core.bpf_jit_enable=1"
         yield warn("bpf", "the BPF compiler is off: every connect() is interpreted", advice)

@@ -7,7 +7,6 @@ import ctypes
 import json
 import os
 import shutil
-import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from proxy.service.doctor_facts import Linux, Rival
 from proxy.service.doctor_rivals import bpf_rivals, legacy_rivals, nft_rivals, our_tables
 from proxy.service.doctor_tools import ask, number, read
 from proxy.service.exec_cgroup import locate
+from proxy.service.listener import can_listen
 
 #: linux/capability.h; the numbers never change.
 _CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21, "PERFMON": 38, "BPF": 39}
@@ -46,7 +46,7 @@ def look(providers: Sequence[str]) -> tuple[Linux, list[Rival]]:
         nft=version if ok else None,
         nft_problem=nft_problem if ok else "",
         conntrack=_conntrack(),
-        ipv6_loopback=_can_listen("::1"),
+        ipv6_loopback=can_listen("::1"),
         stale_tables=tuple(
             name for name, port in our_tables(ruleset).items() if not _is_listening(port)
         ),
@@ -162,15 +162,6 @@ def _bpf() -> list[Rival]:
         mount, own = locate()
         return bpf_rivals(json.loads(told or "[]"), str(mount), own)
     return []
-
-
-def _can_listen(host: str) -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
-            sock.bind((host, 0))
-    except OSError:
-        return False
-    return True
 
 
 def _is_listening(port: int) -> bool:

@@ -20,9 +20,10 @@ from proxy.redirect.options import OnCrash, PortRange, RedirectOptions
 from proxy.redirect.registry import listening, make_provider
 from proxy.service.doctor_facts import Loop
 from proxy.service.exec_cgroup import ScopedCgroup
-from proxy.service.listener import open_listeners
+from proxy.service.listener import can_listen, open_listeners
 
 _SECONDS = 5.0
+_LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 #: Waits until it may begin, connects, and holds the connection until it is told to end.
 _PROBE = """
 import socket, sys
@@ -30,16 +31,15 @@ host, port = sys.stdin.readline().split()
 try:
     sock = socket.create_connection((host, int(port)), 5)
 except OSError as error:
-    print(error.strerror or error, flush=True)
-else:
-    print("connected", flush=True)
+    sys.exit(error.strerror or str(error))
 sys.stdin.readline()
 """
 
 
 def run_loops(providers: Sequence[str]) -> tuple[Loop, ...]:
-    """One for each provider that scopes by cgroup, and each family."""
-    return tuple(_loop(provider, family) for provider in providers for family in (4, 6))
+    """One for each provider that scopes by cgroup, and each family that the machine has."""
+    families = [family for family, host in _LOOPBACK.items() if can_listen(host)]
+    return tuple(_loop(provider, family) for provider in providers for family in families)
 
 
 def _loop(provider: str, family: int) -> Loop:
@@ -53,13 +53,13 @@ def _sent_around(name: str, family: int) -> str:
     """What came back. Raises RedirectError with what is wrong."""
     with ExitStack() as undo:
         target = undo.enter_context(_NobodyThere(family))
-        sockets = open_listeners(Endpoint("127.0.0.1", 0), listening(name))
+        sockets = open_listeners(Endpoint("127.0.0.1", 0), listening(name), ipv6=family == 6)
         for sock in sockets:
             undo.callback(sock.close)
         cgroup = ScopedCgroup()
         undo.callback(cgroup.remove)
         listen = Endpoint.of(sockets[0].getsockname())
-        provider = make_provider(name, _options(listen, target, cgroup.path))
+        provider = make_provider(name, _options(listen, target, cgroup.path, family))
         undo.callback(provider.remove)
         provider.install()
         probe = undo.enter_context(_probe())
@@ -70,12 +70,13 @@ def _sent_around(name: str, family: int) -> str:
         return _judged(info, target, probe.pid)
 
 
-def _options(listen: Endpoint, target: Endpoint, cgroup: str) -> RedirectOptions:
+def _options(listen: Endpoint, target: Endpoint, cgroup: str, family: int) -> RedirectOptions:
     return RedirectOptions(
         listen=listen,
         ports=(PortRange(target.port, target.port),),
         include_loopback=True,
         cgroup=cgroup,
+        ipv6=family == 6,
         on_crash=OnCrash.OPEN,
     )
 
@@ -85,7 +86,7 @@ class _NobodyThere:
 
     def __init__(self, family: int) -> None:
         self._sock = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
-        self._host = "127.0.0.1" if family == 4 else "::1"
+        self._host = _LOOPBACK[family]
 
     def __enter__(self) -> Endpoint:
         try:
@@ -102,7 +103,7 @@ class _NobodyThere:
 def _probe() -> subprocess.Popen[str]:
     """Isolated, so that it starts at once and reads nothing of ours."""
     command = [sys.executable, "-I", "-S", "-c", _PROBE]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _arrives(
@@ -110,17 +111,17 @@ def _arrives(
 ) -> tuple[socket.socket, Endpoint]:
     """Let the probe connect; the connection as it comes in to us. Raises RedirectError."""
     assert probe.stdin is not None
-    assert probe.stdout is not None
+    assert probe.stderr is not None
     probe.stdin.write(f"{target.host} {target.port}\n")
     probe.stdin.flush()
-    watched = [*(sock.fileno() for sock in sockets), probe.stdout.fileno()]
+    watched = [*(sock.fileno() for sock in sockets), probe.stderr.fileno()]
     ready = select.select(watched, [], [], _SECONDS)[0]
     for sock in sockets:
         if sock.fileno() in ready:
             accepted, address = sock.accept()
             accepted.setblocking(False)
             return accepted, Endpoint.of(address)
-    said = probe.stdout.readline().strip() if ready else "no answer"
+    said = probe.stderr.readline().strip() if ready else "no answer"
     raise RedirectError(f"the connection did not come to us ({said})")
 
 

@@ -18,6 +18,7 @@ from proxy.service.exec_cgroup import ScopedCgroup
 from proxy.service.exec_command import CANNOT_INVOKE, NOT_FOUND, Command, User
 from proxy.service.exec_environment import proxy_environment
 from proxy.service.exec_proxy import ProxyThread
+from proxy.service.listener import can_listen
 from proxy.settings import Settings
 
 VIA = ("ebpf", "nft", "env")  #: from the best to the least
@@ -106,7 +107,14 @@ def _open_way(plan: Plan) -> _Way:
 
 def _open_redirect(plan: Plan, name: str) -> _Way:
     cgroup = ScopedCgroup()
-    flags = {"redirect.provider": name, "redirect.on_crash": "open", "redirect.cgroup": cgroup.path}
+    flags: dict[str, object] = {
+        "redirect.provider": name,
+        "redirect.on_crash": "open",
+        "redirect.cgroup": cgroup.path,
+    }
+    if not can_listen("::1"):  # redirected IPv6 would have nowhere to arrive
+        flags["redirect.ipv6"] = False
+        say("IPv6 is not looked at: this machine has no ::1 for it to arrive at")
     try:
         proxy = ProxyThread(plan.settings(flags), plan.observe)
     except BaseException:

@@ -84,13 +84,13 @@ class Command:
         on_child = signal.signal(
             signal.SIGCHLD, signal.SIG_DFL
         )  # ignored, it could not be waited for
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._ours, signal.SIGCHLD})
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._ours, signal.SIGCHLD})
         gate, self._gate = os.pipe()
         self._report, report = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._gate)
-            _become(words, user, gate, report, _Shell(mask, on_child))
+            _become(words, user, gate, report, _Shell(self._mask, on_child))
         os.close(gate)
         os.close(report)
 
@@ -102,10 +102,11 @@ class Command:
             return report.read()
 
     def abandon(self) -> None:
-        """It never started, and never will."""
+        """It never started, and never will; our own signals are ours again."""
         os.close(self._gate)
         os.close(self._report)
         os.waitpid(self.pid, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def wait(self) -> int:
         """Until it has ended; meanwhile it gets our signals. 128 + the signal that killed it."""

@@ -23,6 +23,7 @@ _BACKLOG = 4096
 _OWN_PORT: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 _PER_WAKE = 64  #: connections taken per readiness, so that a flood cannot starve the loop
 _PAUSE_SECONDS = 0.25
+_PORTS_TRIED = 5  #: for a free one that is free at both loopback addresses
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -57,19 +58,35 @@ def _advice(error: OSError) -> str:
     return "choose another address with --listen, or end what holds it"
 
 
-def open_listeners(endpoint: Endpoint, wanted: Listening) -> list[socket.socket]:
-    """The sockets to accept on, as the redirect provider wants them.
+def open_listeners(
+    endpoint: Endpoint, wanted: Listening, *, ipv6: bool = True
+) -> list[socket.socket]:
+    """The sockets to accept on, as the redirect provider wants them; `ipv6`: is it redirected?
 
     Raises StartError; nothing stays open then.
     """
-    first = open_listener(endpoint, wanted.prepare)
-    if not (wanted.both_loopbacks and endpoint.host == "127.0.0.1"):
-        return [first]
+    if not (wanted.both_loopbacks and ipv6 and endpoint.host == "127.0.0.1"):
+        return [open_listener(endpoint, wanted.prepare)]
+    attempts = 1 if endpoint.port else _PORTS_TRIED
+    while True:
+        attempts -= 1
+        first = open_listener(endpoint, wanted.prepare)
+        try:
+            return [first, open_listener(Endpoint("::1", first.getsockname()[1]), wanted.prepare)]
+        except StartError:
+            first.close()
+            if not attempts:
+                raise
+
+
+def can_listen(host: str) -> bool:
+    """Has this machine that address?"""
     try:
-        return [first, open_listener(Endpoint("::1", first.getsockname()[1]), wanted.prepare)]
-    except StartError:
-        first.close()
-        raise
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+            sock.bind((host, 0))
+    except OSError:  # EADDRNOTAVAIL; EAFNOSUPPORT where the kernel has no such family
+        return False
+    return True
 
 
 class Listener:
