@@ -21,7 +21,7 @@ from proxy import __version__, cli
 
 ROOT = Path(__file__).parents[3]
 VERBS = ("run", "check", "explain", "test", "schema", "layers", "status", "reload", "demo")
-VERBS += ("version",)
+VERBS += ("version", "service")
 GOOD = "version: 1\npolicy: p\ndescription: One rule.\nrules:\n  - id: r\n    layer: http_request\n"
 GOOD += "    when: {path: /x}\n    then: {block: {status: 403}}\n"
 BAD = GOOD.replace("http_request", "http_reqest").replace("path:", "pth:")
