@@ -202,7 +202,11 @@ class Refuse:
 
 
 class ConnectionCallout(Protocol):
-    """Asked once per flow and destination, after policy permitted it and before the dial."""
+    """Asked once per flow and destination, after policy permitted it and before the dial.
+
+    `flow.redirect.destination` is what will be dialled: the original destination, or where a
+    rule has sent the connection. A refusal counts against hard permits too (a veto).
+    """
 
     def authorise(self, flow: FlowInfo) -> Refuse | Awaitable[Refuse | None] | None:
         """None: go on."""

@@ -18,12 +18,13 @@ from proxy.policy.ruling import Policy, Ruling
 from proxy.redirect.guards import SelfGuard
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Authorisation:
     """One flow before the policy of one moment.
 
     `reauthorize`: the connection is open and is judged again
-    (FWP_CONDITION_FLAG_IS_REAUTHORIZE).
+    (FWP_CONDITION_FLAG_IS_REAUTHORIZE). `granted`: the last ruling of auth_connect, if it let
+    the connection pass.
     """
 
     policy: Policy
@@ -32,6 +33,7 @@ class Authorisation:
     account: FlowAccount
     wall: Callable[[], float]
     reauthorize: bool = False
+    granted: Ruling | None = None
 
     def forbids(self) -> Ruling | str | None:
         """The ruling, or the guard's words, against the connection; None: it may be dialled.
@@ -74,7 +76,10 @@ class Authorisation:
 
     def _blocked(self, layer: Layer) -> Ruling | None:
         ruling = self.judge(layer)
-        return ruling if ruling is not None and ruling.blocked else None
+        blocked = ruling is not None and ruling.blocked
+        if layer is Layer.AUTH_CONNECT:
+            self.granted = None if blocked else ruling
+        return ruling if blocked else None
 
     def _as_asked(self) -> FlowInfo:
         """The flow before anything has sent it elsewhere."""

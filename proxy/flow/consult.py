@@ -15,6 +15,7 @@ from proxy.flow.asks import Reply, put
 from proxy.flow.services import Services
 from proxy.limits import Cause, OnException
 from proxy.model import FlowInfo, Layer
+from proxy.policy.ruling import Ruling
 from proxy.records import Decided, ExceptionApplied
 
 
@@ -31,26 +32,37 @@ class Consultation:
         self._generation = generation
         self.failed = ""  #: set when an exception policy has refused the whole dial
 
-    async def refusal(self) -> str:
-        """Ask about `info.redirect.original_dst`: why it must not be dialled, or empty text.
+    async def refusal(self, granted: Ruling | None = None) -> str:
+        """Ask about `info.redirect.destination`: why it must not be dialled, or empty text.
 
-        Records what decided. Only a cancellation is raised.
+        Records what decided. A refusal of what `granted` has permitted for good is a veto
+        (learn.microsoft.com, "Filter Arbitration"). Only a cancellation is raised.
         """
         for callout in list(self._callouts):
             reply = await _answer(callout, self._info, self._config.limits.callout_seconds)
             if reply.error is not None:
                 self._apply(callout, reply)
             elif isinstance(reply.value, Refuse):
-                return self._refused(callout, reply.value.reason)
+                against = granted.rule if granted is not None and granted.hard else None
+                return self._refused(callout, reply.value.reason, against)
             if self.failed:
                 return self.failed
         return ""
 
-    def _refused(self, callout: ConnectionRegistration, reason: str) -> str:
+    def _refused(self, callout: ConnectionRegistration, reason: str, against: str | None) -> str:
         rule = rule_of(callout.name)
-        layer, generation = Layer.AUTH_CONNECT, self._generation
+        detail = [reason, f"against the hard permit of {against}" if against else ""]
         self._account.record(
-            Decided(layer, "block", rule, POLICY, generation, POLICY, detail=reason)
+            Decided(
+                Layer.AUTH_CONNECT,
+                "block",
+                rule,
+                POLICY,
+                self._generation,
+                POLICY,
+                veto=against is not None,
+                detail="; ".join(filter(None, detail)),
+            )
         )
         return f"refused by {rule}"
 

@@ -25,6 +25,7 @@ from proxy.flow.shell import FlowShell
 from proxy.flow.side import reset_on_close
 from proxy.limits import Cause, OnException
 from proxy.model import Endpoint, FlowInfo, Layer, RedirectInfo
+from proxy.policy.ruling import Ruling
 from proxy.redirect.provider import Identified
 
 
@@ -169,7 +170,7 @@ async def _plan(shell: FlowShell, wanted: Endpoint) -> _Plan:
             refusal = _Plan(detail=against)
         elif against is not None:
             refusal = _Plan(detail=f"blocked by {against.rule}", how=how_of(against))
-        elif why := await _consult(shell, consultation):
+        elif why := await _consult(shell, consultation, authorisation.granted):
             refusal = _Plan(detail=why)
             if consultation.failed:
                 return replace(refusal, outcome=FlowOutcome.REFUSED)
@@ -178,11 +179,11 @@ async def _plan(shell: FlowShell, wanted: Endpoint) -> _Plan:
     return replace(refusal, ways=tuple(ways.values()))
 
 
-async def _consult(shell: FlowShell, consultation: Consultation) -> str:
+async def _consult(shell: FlowShell, consultation: Consultation, granted: Ruling | None) -> str:
     """What the connection callouts say, unless the flow ends meanwhile."""
     shell.connecting = asyncio.current_task()
     try:
-        return await consultation.refusal()
+        return await consultation.refusal(granted)
     except asyncio.CancelledError:
         if shell.outcome is None or _uncancel() > 0:
             raise

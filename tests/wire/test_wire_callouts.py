@@ -253,6 +253,23 @@ async def test_a_connection_that_may_be_made_is_made(tmp_path: Path, does: str, 
     assert [action for _, action, _ in applied(service)] == ["open"] * (does == "fail")
 
 
+@pytest.mark.parametrize(("hard", "veto"), [("true", True), ("false", None)])
+async def test_a_refusal_of_what_was_permitted_for_good_is_a_veto(
+    tmp_path: Path, hard: str, veto: bool | None
+) -> None:
+    """learn.microsoft.com, "Filter Arbitration": a callout may block against a hard permit."""
+    settings = config(tmp_path, "connection", "Gate", does="refuse")
+    permit = f"{{id: sure, layer: auth_connect, then: {{permit: {{hard: {hard}}}}}}}"
+    policy = f"version: 1\npolicy: p\nrules: [{permit}]\n"
+    async with origin(path_back) as server:
+        async with live(tmp_path, server.endpoint, policy, config=settings) as service:
+            with pytest.raises(ConnectionResetError):
+                await ask(service, GET)
+    (drop,) = service.events("CLASSIFY_DROP")
+    assert (drop["rule.id"], drop.get("sluicegate.veto")) == ("callout:mine", veto)
+    assert ("against the hard permit of sure" in drop["message"]) is bool(veto)
+
+
 async def test_an_explicit_client_is_told_with_403(tmp_path: Path) -> None:
     settings = config(tmp_path, "connection", "Gate", does="refuse")
     async with origin(path_back) as server:
