@@ -348,6 +348,18 @@ rules:
     )
 
 
+def test_a_machine_without_ipv6_is_told_of_it_and_served(bench: Bench, via: str) -> None:
+    bench.net.client.sysctl("net.ipv6.conf.lo.disable_ipv6", 1)
+    try:
+        asked = ("--via", via, "--policies", str(bench.policies()))
+        code, out, err = bench.run(*asked, "--", "curl", "-si", url(bench.net, 4))
+    finally:
+        bench.net.client.sysctl("net.ipv6.conf.lo.disable_ipv6", 0)
+    assert code == 0
+    assert "X-Inspected: yes" in out
+    assert "IPv6 is not looked at" in err
+
+
 # --- like any other wrapper of commands
 
 
