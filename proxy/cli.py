@@ -41,6 +41,7 @@ _MODULES = {
     "doctor": "Say what works on this machine, and what to do about what does not.",
     "check": "Validate the policies of a directory; every error with its place.",
     "explain": "Say which rules look at an exchange, which match, and why the others do not.",
+    "redirect": "Install, confirm, remove or show a redirect that stands apart from the proxy.",
     "test": "Run the tests that are written beside the rules of a directory.",
     "service": "Make Sluicegate a service of this machine: systemd, or Windows.",
 }

@@ -46,7 +46,7 @@ def make_provider(name: str, options: RedirectOptions) -> Provider:
             f"there is no redirect provider {name!r}; choose one of {', '.join(PROVIDER_NAMES)}"
         )
     provider = make(options)
-    return external(provider) if options.managed is Managed.EXTERNAL else provider
+    return external(provider, options) if options.managed is Managed.EXTERNAL else provider
 
 
 def listening(name: str) -> Listening:
