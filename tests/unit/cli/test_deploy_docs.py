@@ -58,7 +58,8 @@ def test_exit_codes_and_verbs_are_described() -> None:
     assert codes == [str(c) for c in (cli.OK, cli.FINDINGS, cli.USAGE, cli.CANNOT_START)]
     verbs = {words.split()[0] for words in re.findall(r"`([^`]+)`", section.splitlines()[1])}
     assert verbs - {"--help", "--json"} == {
-        *("run", "exec", "doctor", "service", "check", "schema", "layers", "status", "reload", "demo", "version")
+        *("run", "exec", "doctor", "redirect", "service", "check", "schema", "layers", "status"),
+        *("reload", "demo", "version"),
     }
 
 
