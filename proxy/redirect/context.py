@@ -77,28 +77,6 @@ def decode_context(data: bytes) -> RedirectContext:
     )
 
 
-def encode_context(context: RedirectContext) -> bytes:
-    """The layout's bytes, as a redirector writes them. Raises RedirectError when too long."""
-    six = ":" in context.original.host
-    utf16 = ContextFlag.UTF16 in context.flags
-    application = context.application.encode("utf-16-le" if utf16 else "utf-8", "surrogateescape")
-    size = FIXED.size + len(context.sid) + len(application)
-    if size > MAX_SIZE:
-        raise _wrong(f"{size} bytes are more than {MAX_SIZE}")
-    source = context.source or Endpoint("::" if six else "0.0.0.0", 0)
-    flags = context.flags & ~ContextFlag.SOURCE_KNOWN
-    if context.source is not None:
-        flags |= ContextFlag.SOURCE_KNOWN
-    uid = UID_UNKNOWN if context.uid is None else context.uid
-    fixed = FIXED.pack(
-        MAGIC, VERSION, size, 6 if six else 4, PROTOCOL_TCP, flags, context.pid,
-        _packed(context.original), _packed(source), context.original.port.to_bytes(2, "big"),
-        source.port.to_bytes(2, "big"), uid, context.process_start, context.group_id,
-        context.space, len(context.sid), len(application), 0,
-    )  # fmt: skip
-    return fixed + context.sid + application
-
-
 def _check_head(magic: int, version: int, family: int, protocol: int) -> None:
     if magic != MAGIC:
         raise _wrong(f"it begins with {magic:#010x}, not with {MAGIC:#010x}")
@@ -125,12 +103,6 @@ def _check_sizes(size: int, got: int, sid_size: int, application_size: int) -> N
 def _endpoint(family: int, address: bytes, port: bytes) -> Endpoint:
     ip = ipaddress.ip_address(address[: _ADDRESS_BYTES[family]])
     return Endpoint(normalise_ip(str(ip)), int.from_bytes(port, "big"))
-
-
-def _packed(endpoint: Endpoint) -> bytes:
-    if endpoint.ip is None:
-        raise _wrong(f"{endpoint} is no address")
-    return endpoint.ip.packed.ljust(16, b"\0")
 
 
 def _text(raw: bytes, flags: ContextFlag) -> str:
