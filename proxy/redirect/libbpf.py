@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from ctypes import c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from proxy.errors import RedirectError
@@ -68,7 +68,18 @@ _LINUX = _Backend(
 _WINDOWS = _Backend(
     "ebpfapi.dll",
     "install ebpf-for-windows",
-    {"bpf_program__attach": (c_void_p, [c_void_p])},
+    {
+        "bpf_program__attach": (c_void_p, [c_void_p]),
+        # ebpf_api.h; the result is an ebpf_result_t
+        "ebpf_program_attach": (
+            c_int,
+            [c_void_p, c_void_p, c_void_p, ctypes.c_size_t, ctypes.POINTER(c_void_p)],
+        ),
+        "ebpf_object_unpin": (c_int, [c_char_p]),
+        "bpf_obj_get": (c_int, [c_char_p]),
+        "bpf_link_detach": (c_int, [c_int]),
+        "ebpf_close_fd": (c_int, [c_int]),
+    },
 )
 
 
@@ -207,9 +218,9 @@ class BpfLink:
 
     def __init__(self, handle: int) -> None:
         self._handle: int | None = handle
-        self._pinned: Path | None = None
+        self._pinned: PurePath | None = None
 
-    def pin(self, path: Path) -> None:
+    def pin(self, path: PurePath) -> None:
         """Let it outlive this process. Raises BpfError."""
         if library().bpf_link__pin(self._handle, os.fsencode(path)):
             raise BpfError(f"cannot pin {path}", ctypes.get_errno())
@@ -274,6 +285,13 @@ class BpfObject:
         if not link:
             raise BpfError(f"cannot attach {program}", ctypes.get_errno())
         return BpfLink(link)
+
+    def program(self, name: str) -> int:
+        """A program's handle, for calls that one system alone has. Raises RedirectError."""
+        found = library().bpf_object__find_program_by_name(self._handle, name.encode())
+        if not found:
+            raise RedirectError(f"the redirector has no program {name!r}")
+        return int(found)
 
     def close(self) -> None:
         """Give the descriptors back; what is attached stays with its link."""
