@@ -50,6 +50,9 @@ class WindowsPrincipals:
 
     def look_up(self, context: RedirectContext, ends: Ends) -> Principal:
         """Ask Windows. Blocks."""
+        known = self.known(context)  # meanwhile, by another connection of the same process
+        if known is not None:
+            return known
         pid = context.pid or self._connections.owner(ends.client, ends.proxy)
         described = self._describe(pid) if pid else None
         if pid and not context.pid:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 
 from proxy.errors import NotRedirected, RecordsNotSettable, RedirectError, WinApiError
 from proxy.model import Endpoint, Principal, RedirectInfo, normalise_ip
@@ -33,6 +34,7 @@ _RECORDS = winapi.SIO_QUERY_WFP_CONNECTION_REDIRECT_RECORDS
 _CONTEXT = winapi.SIO_QUERY_WFP_CONNECTION_REDIRECT_CONTEXT
 #: Who looks a process up longer than this is judged without: a name may be asked far away.
 _LOOK_UP_SECONDS = 1.0
+_LOOK_UPS_AT_ONCE = 4
 # SO_ORIGINAL_DST is documented by its number only, not by its errors.
 _NOT_BY_HNS = {winapi.WSAENOPROTOOPT, winapi.WSAEINVAL, winapi.FWP_E_NOT_FOUND}
 
@@ -51,6 +53,9 @@ class _Windows:
         self._libraries = libraries
         self._direct = for_direct_clients(options)
         self._installed = False
+        # Threads of their own: a domain controller that does not answer must not use up those
+        # that reload policies. They end with the provider.
+        self._lookups = ThreadPoolExecutor(_LOOK_UPS_AT_ONCE, "principal")
 
     def install(self) -> None:
         """Nothing is captured by us; but what would make every connection fail is told now."""
@@ -108,9 +113,11 @@ class _Windows:
         if known is not None:
             return known
         ends = Ends(client, Endpoint.of(sock.getsockname()))
+        loop = asyncio.get_running_loop()
+        look_up = partial(self._principals.look_up, context, ends)
         try:
             async with asyncio.timeout(_LOOK_UP_SECONDS):
-                return await asyncio.to_thread(self._principals.look_up, context, ends)
+                return await loop.run_in_executor(self._lookups, look_up)
         except TimeoutError:
             return self._principals.told(context)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ipaddress
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,8 @@ class Processes:
         self.connections: list[Connection] = []
         self.new_connections: list[Connection] = []  #: appear after the next size query
         self.drives = {"C:": "\\Device\\HarddiskVolume3"}
+        self.directory = threading.Event()  #: set: the domain controller answers
+        self.directory.set()
         self.elevated = True  #: of this process itself
         self.open_handles: dict[int, object] = {}
         self.allocated: dict[int, Any] = {}  #: what LocalFree has to be called for
@@ -183,6 +186,7 @@ class Processes:
         self, system: int | None, sid: int, name: int | None, name_size: int,
         domain: int | None, domain_size: int, use: int,
     ) -> int:  # fmt: skip
+        self.directory.wait(60)
         found = self.accounts.get(self._sid(sid) or b"")
         if found is None:
             return self._fail("ERROR_NONE_MAPPED", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -14,7 +15,7 @@ import pytest
 from proxy.contract import DialFailure
 from proxy.errors import RecordsNotSettable, RedirectError, SettingsError, WinApiError
 from proxy.flow.dial import DialError, dial, to_dial_error
-from proxy.model import Endpoint, Principal, RedirectInfo
+from proxy.model import Endpoint, RedirectInfo
 from proxy.redirect.options import RedirectOptions, Unredirected
 from proxy.redirect.registry import make_provider
 from proxy.redirect.wfp import WfpHnsProvider, WfpProvider
@@ -100,23 +101,33 @@ async def test_an_error_of_windows_refuses_the_connection(
         await provider.identify(accepted, Endpoint.of(accepted.getpeername()), 5.0)
 
 
-async def test_a_slow_domain_controller_does_not_hold_a_connection(
-    system: FakeWindows, accepted: socket.socket, monkeypatch: pytest.MonkeyPatch
+async def test_a_slow_domain_controller_does_not_hold_connections(
+    system: FakeWindows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process' name is left out then, and what the driver said stays."""
-    released = asyncio.Event()
-
-    async def stuck(*arguments: object) -> Principal:
-        await released.wait()
-        return Principal()
-
-    monkeypatch.setattr("proxy.redirect.wfp._LOOK_UP_SECONDS", 0.01)
-    monkeypatch.setattr(asyncio, "to_thread", stuck)
+    """The name is left out then, what the driver said stays; later the name is known."""
+    monkeypatch.setattr("proxy.redirect.wfp._LOOK_UP_SECONDS", 0.02)
     provider = WfpProvider(EVERYWHERE, libraries=lambda: system.libraries)
-    client = Endpoint.of(accepted.getpeername())
-    found = await asyncio.wait_for(provider.identify(accepted, client, 5.0), 5.0)
-    assert found.info.original_dst == Endpoint("192.0.2.9", 443)
-    assert (found.info.principal.pid, found.info.principal.confidence) == (7, "likely")
+    system.processes.start(7)
+    system.processes.directory.clear()
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        system.driver.proxy_port = listener.getsockname()[1]
+
+        async def connect() -> RedirectInfo:
+            stack.enter_context(system.driver.connect(("192.0.2.9", 443), 7))
+            accepted, address = listener.accept()
+            stack.enter_context(accepted)
+            return (await provider.identify(accepted, Endpoint.of(address), 5.0)).info
+
+        for _ in range(10):  # more than there are threads for looking up
+            found = await connect()
+            assert found.original_dst == Endpoint("192.0.2.9", 443)
+            assert (found.principal.pid, found.principal.user) == (7, None)
+            assert found.principal.confidence == "likely"
+        system.processes.directory.set()
+        monkeypatch.setattr("proxy.redirect.wfp._LOOK_UP_SECONDS", 10.0)
+        found = await connect()
+        assert found.principal.user == r"WORKSTATION\alice"
+        assert found.principal.confidence == "exact"
 
 
 # --- settings
