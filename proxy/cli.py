@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("schema", schema, "Print the JSON Schema of the policy language.")
     sub.add_argument("--tests", action="store_true", help="that of *_test.yaml files")
     sub = verb("layers", layers, "List every FWPM_LAYER_* and who serves it.")
+    sub.add_argument("--conditions", action="store_true", help="every FWPM_CONDITION_* instead")
     sub.add_argument("--served", choices=("proxy", "redirector", "none"), help="only these")
     _json_flag(sub)
     for name, function, text in (
@@ -172,17 +173,20 @@ def schema(arguments: argparse.Namespace) -> int:
 
 
 def layers(arguments: argparse.Namespace) -> int:
-    """The catalogue of the platform's layers."""
-    from proxy.layers import catalogue
+    """The catalogue of the platform's layers, or of its filtering conditions."""
+    from proxy.layers import LayerRow, catalogue
+    from proxy.layers.conditions import ConditionRow, conditions
 
-    rows = [row for row in catalogue() if arguments.served in (None, row.served_by)]
+    every: Sequence[LayerRow | ConditionRow] = conditions() if arguments.conditions else catalogue()
+    rows = [row for row in every if arguments.served in (None, row.served_by)]
     if arguments.json:
         print_json([row.as_dict() for row in rows])
         return OK
     for row in rows:
         colour = {"proxy": "32", "redirector": "36", "none": "90"}[row.served_by]
-        ours = f" as {row.layer}" if row.layer else ""
-        print(f"{row.name}  {row.guid}\n    {paint(colour, row.served_by + ours)}: {row.why}")
+        ours = row.fields if isinstance(row, ConditionRow) else (row.layer or "",)
+        served = f"{row.served_by} as {', '.join(ours)}" if any(ours) else row.served_by
+        print(f"{row.name}  {row.guid}\n    {paint(colour, served)}: {row.why}")
     return OK
 
 
