@@ -23,7 +23,7 @@ _FIRST_FREE_TABLE = 256  #: below are default, main and local, ip-route(8)
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")  # IFNAMSIZ is 16 with the final NUL
-_CGROUP = re.compile(r"[A-Za-z0-9_.:@-]+(/[A-Za-z0-9_.:@-]+)*")
+_CGROUP = re.compile(r"[\w.:@\\-]+(/[\w.:@\\-]+)*", re.ASCII)  # systemd escapes as \x2d
 
 
 class OnCrash(enum.StrEnum):

@@ -8,9 +8,8 @@ from proxy.service.doctor_facts import Facts
 from proxy.service.doctor_findings import Check, Finding, fail, ok, warn
 
 _FULL = 0.8  #: of conntrack
-#: Since when the kernel has what the redirectors use: getpeername hooks of cgroups came with
-#: 5.8 (bpftool-cgroup(8)), nftables' `socket cgroupv2` with 5.13 (nft(8)).
-_KERNEL_FOR = {"ebpf": (5, 8), "nft": (5, 13)}
+#: As proxy.redirect.ebpf says; nftables' `socket cgroupv2` came with Linux 5.13.
+_KERNEL_FOR = {"ebpf": (5, 15), "nft": (5, 13)}
 
 
 def check_privileges(facts: Facts) -> Iterator[Finding]:

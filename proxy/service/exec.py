@@ -7,6 +7,7 @@ go out. on_crash is `open`: when we are killed, the redirect goes with us.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,21 +107,33 @@ def _open_way(plan: Plan) -> _Way:
 
 
 def _open_redirect(plan: Plan, name: str) -> _Way:
-    cgroup = ScopedCgroup()
-    flags: dict[str, object] = {
-        "redirect.provider": name,
-        "redirect.on_crash": "open",
-        "redirect.cgroup": cgroup.path,
-    }
+    cgroup, scope = _scope(plan.user, name)
+    flags = {"redirect.provider": name, "redirect.on_crash": "open", **scope}
     if not can_listen("::1"):  # redirected IPv6 would have nowhere to arrive
         flags["redirect.ipv6"] = False
         say("IPv6 is not looked at: this machine has no ::1 for it to arrive at")
     try:
         proxy = ProxyThread(plan.settings(flags), plan.observe)
     except BaseException:
-        cgroup.remove()
+        if cgroup is not None:
+            cgroup.remove()
         raise
     return _Way(name, proxy, cgroup, {})
+
+
+def _scope(user: User | None, name: str) -> tuple[ScopedCgroup | None, dict[str, object]]:
+    """The command's own cgroup; without one, nftables can tell its user, if that is not ours.
+
+    Raises RedirectError.
+    """
+    try:
+        cgroup = ScopedCgroup()
+    except RedirectError as error:
+        if name != "nft" or user is None or user.uid == os.geteuid():
+            raise
+        say(f"{error}; so every connection of user {user.name} is redirected, until the end")
+        return None, {"redirect.uid": user.uid}
+    return cgroup, {"redirect.cgroup": cgroup.path}
 
 
 def _open_env(plan: Plan) -> _Way:

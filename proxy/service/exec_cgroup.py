@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import select
 import sys
 import time
@@ -18,47 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from proxy.errors import RedirectError
+from proxy.redirect import cgroups
 
 PREFIX = "sluicegate-exec-"
-_MOUNTINFO = Path("/proc/self/mountinfo")
-_OWN = Path("/proc/self/cgroup")
 _ATTEMPTS = 5
 _LOOK_SECONDS = 0.1  #: how often a wait looks whether it was interrupted
-_ESCAPED = re.compile(r"\\([0-7]{3})")  # proc(5), mountinfo: blanks are written in octal
 _numbers = itertools.count(1)
-
-
-def mounts_of_v2(mountinfo: str) -> list[tuple[str, Path]]:
-    """(the path inside the hierarchy that is mounted, where) of every cgroup v2 mount. Pure.
-
-    proc_pid_mountinfo(5): ID PARENT MAJOR:MINOR ROOT WHERE OPTIONS … - TYPE SOURCE OPTIONS.
-    """
-    found = []
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split()
-        if after.startswith("cgroup2 ") and len(fields) >= 5:
-            found.append((_unescape(fields[3]), Path(_unescape(fields[4]))))
-    return found
-
-
-def own_path(cgroups: str) -> str | None:
-    """The path of the v2 entry ("0::/…") of /proc/PID/cgroup, cgroups(7). Pure."""
-    for line in cgroups.splitlines():
-        if line.startswith("0::"):
-            return line[3:].removesuffix(" (deleted)")
-    return None
-
-
-def below(path: str, root: str) -> str | None:
-    """`path` as seen from a mount of `root`; None when it is not below it. Pure."""
-    if ".." in path.split("/"):
-        return None  # outside of our cgroup namespace, cgroup_namespaces(7)
-    if root == "/":
-        return path.strip("/")
-    if path == root or path.startswith(root + "/"):
-        return path[len(root) :].strip("/")
-    return None
 
 
 def locate() -> tuple[Path, str]:
@@ -66,19 +30,14 @@ def locate() -> tuple[Path, str]:
     if not sys.platform.startswith("linux"):
         raise RedirectError("cgroups are Linux's")
     try:
-        mounts, own = mounts_of_v2(_MOUNTINFO.read_text()), own_path(_OWN.read_text())
+        own = cgroups.path_of()
     except OSError as error:
-        raise RedirectError(f"/proc cannot be read: {error.strerror}") from error
-    if not mounts or own is None:
-        raise RedirectError(
-            "cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified, "
-            "or boot with systemd.unified_cgroup_hierarchy=1"
-        )
-    for root, where in mounts:
-        inner = below(own, root)
-        if inner is not None and (where / inner / "cgroup.procs").is_file():
-            return where, inner
-    raise RedirectError(f"our cgroup {own} is not to be seen in {mounts[0][1]}: another namespace")
+        raise RedirectError(f"/proc/self/cgroup cannot be read: {error.strerror}") from error
+    if ".." in own.split("/"):  # cgroup_namespaces(7)
+        raise RedirectError(f"our cgroup {own} is outside of this cgroup namespace")
+    where = cgroups.mount_point()
+    inner = cgroups.directory(own).relative_to(where)
+    return where, "" if inner == Path() else str(inner)
 
 
 class ScopedCgroup:
@@ -198,7 +157,3 @@ def _remove_tree(directory: Path) -> None:
 def _bottom_up(directory: Path) -> Iterator[Path]:
     for where, _, _ in os.walk(directory, topdown=False):
         yield Path(where)
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)

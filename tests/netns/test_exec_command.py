@@ -146,7 +146,7 @@ def bench(net: Lab, tmp_path: Path) -> Iterator[Bench]:
             if process.poll() is None:
                 process.kill()
     assert net.client.ruleset() == ""
-    assert bpf_links() == set()
+    assert bpf_links({process.pid for process in made.running}) == []
     assert left_cgroups() == []
 
 
@@ -158,16 +158,15 @@ def left_cgroups() -> list[Path]:
     return [path for path in found if not Path("/proc", path.name.split("-")[2]).exists()]
 
 
-def bpf_links() -> set[int]:
-    """Ids of the BPF links that hang on cgroups of commands: none where there is no bpftool."""
+def bpf_links(pids: set[int]) -> list[int]:
+    """Ids of the BPF links that these processes hold: none where there is no bpftool."""
     if shutil.which("bpftool") is None:
-        return set()
+        return []
     done = subprocess.run(
-        ["bpftool", "-j", "cgroup", "tree"], capture_output=True, text=True, check=False
+        ["bpftool", "-j", "link", "list"], capture_output=True, text=True, check=False
     )
-    cgroups = json.loads(done.stdout or "[]") if done.returncode == 0 else []
-    left = {str(path) for path in left_cgroups()}
-    return {link["id"] for c in cgroups if c["cgroup"] in left for link in c["programs"]}
+    links = json.loads(done.stdout or "[]") if done.returncode == 0 else []
+    return [link["id"] for link in links if pids & {held["pid"] for held in link.get("pids", [])}]
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -251,6 +250,25 @@ def test_children_are_looked_at_too(bench: Bench, via: str) -> None:
     script = f'sh -c "{sys.executable} -c \\"{code}\\""'
     asked = ("--via", via, "--policies", str(bench.policies()))
     assert bench.run(*asked, "--", "sh", "-c", script)[:2] == (0, "yes\n")
+
+
+def test_its_cgroup_is_a_child_of_the_callers(bench: Bench, via: str) -> None:
+    """So the caller's limits hold. systemd writes a hyphen in a name as \\x2d."""
+    where = _cgroup()
+    assert where is not None
+    caller = where / f"test\\x2d{os.getpid()}"
+    caller.mkdir()
+    into = ("sh", "-c", f'echo $$ > "{caller}/cgroup.procs"; exec "$@"', "sh")
+    script = f"grep ^0:: /proc/self/cgroup; curl -si {url(bench.net, 4)}"
+    asked = ("--via", via, "--policies", str(bench.policies()))
+    try:
+        code, out, err = bench.run(*asked, "--", "sh", "-c", script, before=into)
+        assert list(caller.glob("*/")) == []
+    finally:
+        caller.rmdir()
+    assert (code, err) == (0, "")
+    assert f"/{caller.name}/{PREFIX}" in out
+    assert "X-Inspected: yes" in out
 
 
 def test_two_at_once_each_by_its_own_policies(bench: Bench, via: str) -> None:
@@ -490,6 +508,23 @@ def test_variables_of_the_caller_do_not_lead_past_the_proxy(bench: Bench) -> Non
     assert code == 0
     assert "X-Inspected: yes" in out
     assert out.endswith("localhost,127.0.0.0/8,127.0.0.1,::1\n")
+
+
+def test_without_a_cgroup_nftables_can_tell_the_user(bench: Bench) -> None:
+    """Root of a container that may not make cgroups."""
+    asked = ("--via", "nft", "--policies", str(bench.policies()), "--as-user", "nobody")
+    process = bench.popen(
+        *asked,
+        "--",
+        "curl",
+        "-si",
+        url(bench.net, 4),
+        before=("setpriv", "--bounding-set=-dac_override"),
+    )
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "X-Inspected: yes" in out
+    assert "so every connection of user nobody is redirected, until the end" in err
 
 
 # --- users and mistakes

@@ -90,8 +90,8 @@ _FULL = "sluicegate_15001"
     [
         (on(linux=None), "system", "warn", "no redirector of ours"),
         (on(privileged=False, user="ada"), "privileges", "warn", "running as ada"),
-        (on(kernel="5.4.0-42"), "kernel", "warn", "older than 5.8, which ebpf needs"),
-        (on(kernel="5.10.0"), "kernel", "warn", "older than 5.13, which nft needs"),
+        (on(kernel="5.4.0-42"), "kernel", "warn", "older than 5.15, which ebpf needs"),
+        (on(kernel="5.14.1"), "kernel", "warn", "older than 5.15, which ebpf needs"),
         (linux(cgroup_problem="cgroup v2 is not mounted"), "cgroup", "warn", "not mounted"),
         (linux(cgroup_writable=False), "cgroup", "warn", "no cgroup can be made"),
         (linux(bpf_problem="Operation not permitted"), "bpf", "warn", "not permitted"),

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.account.sinks import MemorySink
+from proxy.errors import RedirectError
 from proxy.model import Endpoint
+from proxy.service import exec_cgroup
 from proxy.service.exec import ways_of
-from proxy.service.exec_cgroup import below, mounts_of_v2, own_path
 from proxy.service.exec_environment import proxy_environment
 from proxy.service.exec_summary import Tally, summary_lines
 
-MOUNTINFO = """25 30 0:23 / /sys/fs/cgroup ro - tmpfs tmpfs ro
-26 25 0:24 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu
-27 25 0:25 / /sys/fs/cgroup/unified rw,relatime shared:10 - cgroup2 cgroup2 rw
-28 25 0:25 /docker/ab\\040c /mnt/with\\040blank rw - cgroup2 cgroup2 rw
-"""
 
-
-def test_cgroup_v2_mounts_alone_and_beside_v1() -> None:
-    assert mounts_of_v2(MOUNTINFO) == [
-        ("/", Path("/sys/fs/cgroup/unified")),
-        ("/docker/ab c", Path("/mnt/with blank")),
-    ]
-
-
-def test_our_own_cgroup() -> None:
-    assert (
-        own_path("4:memory:/a\n0::/user.slice/session-1.scope\n") == "/user.slice/session-1.scope"
-    )
-    assert own_path("0::/gone (deleted)\n") == "/gone"
-    assert own_path("4:memory:/a\n") is None
-
-
-@pytest.mark.parametrize(
-    ("path", "root", "found"),
-    [
-        ("/", "/", ""),
-        ("/a/b", "/", "a/b"),
-        ("/docker/x/y", "/docker/x", "y"),
-        ("/docker/x", "/docker/x", ""),
-        ("/docker/xy", "/docker/x", None),
-        ("/../other", "/", None),
-    ],
-)
-def test_a_cgroup_as_a_mount_shows_it(path: str, root: str, found: str | None) -> None:
-    assert below(path, root) == found
+def test_a_cgroup_outside_of_our_namespace_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exec_cgroup.cgroups, "path_of", lambda: "/../other")
+    with pytest.raises(RedirectError, match="outside of this cgroup namespace"):
+        exec_cgroup.locate()
 
 
 def test_the_ways_in_from_best_to_least() -> None:
