@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,11 @@ import psutil
 
 from proxy.errors import RedirectError
 
-STATE = Path("/run/sluicegate/redirects")
+STATE = (
+    Path(os.environ.get("PROGRAMDATA", "C:/ProgramData"), "sluicegate", "redirects")
+    if sys.platform == "win32"
+    else Path("/run/sluicegate/redirects")
+)
 _ADMIN = 12  # CAP_NET_ADMIN, linux/capability.h
 
 
@@ -51,7 +56,9 @@ class Record:
         """The watcher, if it lives and its number is not another's by now."""
         try:
             process = psutil.Process(self.watcher) if self.watcher else None
-            return process if process and process.create_time() == self.watcher_start else None
+            if process is None or process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return process if process.create_time() == self.watcher_start else None
         except psutil.Error:  # it has ended
             return None
 
@@ -103,7 +110,9 @@ class Notes:
 
 
 def this_space() -> int:
-    """The network namespace of this thread. Raises RedirectError where there is none."""
+    """The network namespace of this thread; Windows is one. Raises RedirectError elsewhere."""
+    if sys.platform == "win32":
+        return 0
     try:
         return os.stat("/proc/thread-self/ns/net").st_ino
     except OSError:

@@ -9,6 +9,7 @@ two, new connections go by.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -69,18 +70,21 @@ def end(record: Record) -> None:
 
 def _tell(record: Record, name: str) -> None:
     """A signal to the watcher, and wait for its end."""
-    process = record.watching()
-    if process is None:
-        return
     try:
-        process.send_signal(getattr(signal, name))
-        process.wait(_SECONDS)
-    except psutil.NoSuchProcess:
+        handle = os.pidfd_open(record.watcher) if record.watching() is not None else None
+    except ProcessLookupError:
         return
-    except psutil.AccessDenied:
-        raise RedirectError("the trial is another user's: run as root") from None
-    except psutil.TimeoutExpired:
-        raise RedirectError(f"the watcher of the trial (process {record.watcher}) hangs") from None
+    if handle is None:
+        return
+    with os.fdopen(handle, "rb") as process:  # pidfd_open(2): readable when it has ended
+        try:
+            signal.pidfd_send_signal(process.fileno(), getattr(signal, name))
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            raise RedirectError("the trial is another user's: run as root") from None
+        if not select.select([process], [], [], _SECONDS)[0]:
+            raise RedirectError(f"the watcher of the trial (process {record.watcher}) hangs")
 
 
 def _be_the_watcher(trial: Trial, writing: int) -> None:
@@ -116,7 +120,7 @@ def _watch(trial: Trial, answer: Callable[[str], None]) -> None:
     try:
         notes.write(record)
         trial.passing.install()
-        record = replace(record, state=State.TRIAL, snapshot=trial.passing.snapshot())
+        record = replace(record, state=State.TRIAL, snapshot=_snapshot(trial.passing))
         notes.write(record)
     except RedirectError as error:
         trial.passing.remove()
@@ -130,6 +134,14 @@ def _watch(trial: Trial, answer: Callable[[str], None]) -> None:
         make(notes, record, trial.staying)
     else:
         notes.delete(port)
+
+
+def _snapshot(passing: LastingProvider) -> str:
+    """Empty where only its own process knows it: programs that are pinned nowhere."""
+    try:
+        return passing.snapshot()
+    except RedirectError:
+        return ""
 
 
 def make(notes: Notes, record: Record, provider: LastingProvider) -> Record:

@@ -29,7 +29,7 @@ def story(record: Record, make: _Make) -> dict[str, Any]:
         "whole": health.ok if may_look() else None,
         "scope": _scope(record),
         "made": f"{_moment(record.made_at)} by {record.made_by}",
-        "detail": health.detail,
+        "detail": health.detail.replace("\n", ", "),
         "proxy": _proxy(record.port),
         "trial": _trial(record),
     }
@@ -42,6 +42,8 @@ def _health(record: Record, make: _Make) -> Health:
         return Health(False, "installing it was interrupted: `up` again, or `down`")
     if record.state is State.TRIAL and record.watching() is None:
         return Health(False, "its watcher has ended, and the redirect with it: `down` tidies up")
+    if record.state is State.TRIAL and not record.snapshot:
+        return Health(True, f"process {record.watcher} holds it and watches over it")
     provider = make(record, OnCrash.CLOSED)
     try:
         provider.adopt()
