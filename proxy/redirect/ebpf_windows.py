@@ -224,7 +224,7 @@ class EbpfWindowsProvider(WfpProvider):
 
 def _check(options: RedirectOptions) -> None:
     """What Linux's programs can and these cannot."""
-    for name in ("cgroup", "uid", "foreign", "prerouting", "exempt_cgroups", "block_quic"):
+    for name in ("cgroup", "uid", "foreign", "prerouting", "exempt_cgroups"):
         if getattr(options, name) not in (None, (), False):
             raise RedirectError(f"redirect.{name} does not exist on Windows: leave it out")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from proxy.errors import RedirectError
 from proxy.redirect.ebpf import EbpfProvider
+from proxy.redirect.ebpf_windows import EbpfWindowsProvider
 from proxy.redirect.explicit import ExplicitProvider
 from proxy.redirect.external import external
 from proxy.redirect.nft import NftProvider
@@ -19,7 +21,7 @@ from proxy.redirect.wfp import WfpHnsProvider, WfpProvider
 # A provider joins here with a module and a case in the conformance suite. Modules import
 # everywhere and fail when they are used.
 _PROVIDERS: dict[str, Callable[[RedirectOptions], Provider]] = {
-    "ebpf": EbpfProvider,
+    "ebpf": EbpfWindowsProvider if sys.platform == "win32" else EbpfProvider,
     "explicit": lambda options: ExplicitProvider(),
     "nft": NftProvider,
     "proxy-protocol": ProxyProtocolProvider,

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from proxy import cli
 from proxy.errors import RedirectError
 from proxy.model import Endpoint
-from proxy.redirect import ebpf_windows, libbpf
+from proxy.redirect import ebpf_windows, libbpf, registry, standing
 from proxy.redirect.ebpf_windows import EbpfWindowsProvider, WindowsRedirector, find_object, unpin
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions
 from tests.support.fake_windows import FakeWindows
@@ -322,3 +323,29 @@ def test_an_error_that_is_not_absence_is_told(ebpf: FakeEbpf) -> None:
     ebpf.fails["get"] = EACCES
     with pytest.raises(RedirectError, match="cannot open"):
         unpin(PORT)
+
+
+# --- the command
+
+
+def test_redirect_up_and_down_load_and_unload_it(
+    ebpf: FakeEbpf,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    system = FakeWindows(PORT)
+    monkeypatch.setitem(
+        registry._PROVIDERS,
+        "ebpf",
+        lambda made: EbpfWindowsProvider(made, lambda: system.libraries),
+    )
+    monkeypatch.setattr(standing, "this_space", lambda: 0)
+    shared = ("--state", str(tmp_path / "notes"), "--listen", f"[::]:{PORT}")
+    assert cli.main(["redirect", "up", "--provider", "ebpf", "--ports", "80", *shared]) == 0
+    assert f"ebpf to [::]:{PORT}" in capsys.readouterr().out
+    ebpf.die()  # this command's process has ended
+    assert ebpf.attached == {C4, C6}
+    assert cli.main(["redirect", "status", *shared]) == 0
+    assert cli.main(["redirect", "down", *shared]) == 0
+    assert ebpf.attached == set()
