@@ -42,6 +42,7 @@ class Plan:
 class Outcome:
     code: int
     via: str
+    instead_of: tuple[str, ...] = ()  #: better ways in, and why they were not taken
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class _Way:
     proxy: ProxyThread
     cgroup: ScopedCgroup | None
     environment: dict[str, str]
+    instead_of: tuple[str, ...] = ()
 
 
 def ways_of(via: str) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ def run_command(plan: Plan) -> Outcome:
         code = _run(command, way, plan.linger)
     finally:
         _close_way(way)
-    return Outcome(code, way.name)
+    return Outcome(code, way.name, way.instead_of)
 
 
 def _run(command: Command, way: _Way, linger: float) -> int:
@@ -102,6 +104,7 @@ def _open_way(plan: Plan) -> _Way:
             continue
         if name == "env":
             _warn_of_env(reasons)
+        way.instead_of = tuple(reasons)
         return way
     raise StartError("connections cannot be redirected here: " + "; ".join(reasons))
 

@@ -123,10 +123,13 @@ def _print(tally: Tally, outcome: Outcome, *, as_json: bool) -> None:
     from proxy.service.exec_summary import summary_lines
 
     if as_json:
-        told = {"via": outcome.via, "exit_code": outcome.code, **tally.as_dict()}
+        way = {"via": outcome.via, "instead_of": outcome.instead_of, "exit_code": outcome.code}
+        told = {**way, **tally.as_dict()}
         complain(json.dumps(told, indent=2))
         return
     complain(f"--- sluicegate: via {outcome.via}, exit code {outcome.code}")
+    for reason in outcome.instead_of:
+        complain(f"    instead of   {reason}")
     for line in summary_lines(tally):
         complain(f"    {line}")
 

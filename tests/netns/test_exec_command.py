@@ -510,6 +510,19 @@ def test_variables_of_the_caller_do_not_lead_past_the_proxy(bench: Bench) -> Non
     assert out.endswith("localhost,127.0.0.0/8,127.0.0.1,::1\n")
 
 
+@pytest.mark.skipif("ebpf" not in WAYS, reason="provider ebpf is not part of this version")
+def test_where_bpf_is_forbidden_nftables_take_its_place_and_the_summary_says_why(
+    bench: Bench,
+) -> None:
+    asked = ("--policies", str(bench.policies()), "--summary", "--", "curl", "-si")
+    no_bpf = ("setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon")
+    process = bench.popen(*asked, url(bench.net, 4), before=no_bpf)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "X-Inspected: yes" in out
+    assert "via nft, exit code 0\n    instead of   ebpf: " in err
+
+
 def test_without_a_cgroup_nftables_can_tell_the_user(bench: Bench) -> None:
     """Root of a container that may not make cgroups."""
     asked = ("--via", "nft", "--policies", str(bench.policies()), "--as-user", "nobody")
