@@ -68,9 +68,9 @@ def flags(provider: str) -> tuple[str, ...]:
     return ("--provider", provider, *more)
 
 
-def refused(space: Namespace, host: str) -> bool:
+def refused(space: Namespace, host: str, port: int = 80) -> bool:
     try:
-        connect(space, host, 80).close()
+        connect(space, host, port).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -87,17 +87,21 @@ def ended(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def proxy(space: Namespace, *flags: str, uid: int = 0) -> Iterator[str]:
-    """`sluicegate run` on an external redirect; its first line. SIGTERM ends it with 0."""
+def proxy(
+    space: Namespace, *flags: str, uid: int = 0, end: signal.Signals = signal.SIGTERM
+) -> Iterator[str]:
+    """`sluicegate run`, on an external redirect unless flags say otherwise; its first line."""
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are root's alone
         policies = Path(folder)
         policies.chmod(0o755)
-        with _proxy(space, policies, *flags, uid=uid) as line:
+        with _proxy(space, policies, *flags, uid=uid, end=end) as line:
             yield line
 
 
 @contextlib.contextmanager
-def _proxy(space: Namespace, policies: Path, *flags: str, uid: int) -> Iterator[str]:
+def _proxy(
+    space: Namespace, policies: Path, *flags: str, uid: int, end: signal.Signals
+) -> Iterator[str]:
     (policies / "x.yaml").write_text(
         "version: 1\npolicy: x\ndescription: x\nrules:\n  - id: no-admin\n    layer: http_request\n"
         '    when: {path: "/admin*"}\n    then: {block: {status: 403}}\n'
@@ -114,10 +118,10 @@ def _proxy(space: Namespace, policies: Path, *flags: str, uid: int) -> Iterator[
         assert " ready: listening on " in line, line + process.stderr.read()
         yield line
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(end)
         code = process.wait(40)
         process.stderr.close()
-    assert code == 0
+    assert code == 0, code
 
 
 _SERVE = """
