@@ -157,6 +157,10 @@ class Principal:
         return program.rpartition("/" if program.startswith("/") else "\\")[2]
 
 
+#: Redirect providers whose clients come to the proxy; all others capture connections.
+COME_BY_THEMSELVES = frozenset({"explicit", "proxy-protocol", "static"})
+
+
 @dataclass(frozen=True, slots=True)
 class Preamble:
     """What an explicit proxy protocol owes its client once the outcome is known.

@@ -135,6 +135,9 @@ class ExpectModel(Model):
     protocol: Annotated[str, *choice("protocol", PROTOCOLS)] | None = Field(
         default=None, description="What the connection was recognised as."
     )
+    redirected_to: str | None = Field(
+        default=None, description="Where redirect_to sends it, ADDRESS:PORT, or `nothing`."
+    )
     tags: list[TagName] | None = Field(default=None, description="All tags that were put.")
     anomalies: list[Annotated[str, AfterValidator(_anomaly)]] | None = Field(
         default=None, description="All that were seen."

@@ -103,7 +103,12 @@ class PrincipalModel(Model):
     uid: int | None = Field(default=None, ge=0)
     user: str | None = None
     cgroup: str | None = None
-    container: str | None = None
+    container: str | None = Field(default=None, description="'' for: in none.")
+    comm: str | None = Field(default=None, description="principal.name where there is no exe.")
+    package: str | None = Field(default=None, description="'' for: in none.")
+    confidence: Annotated[str, *choice("confidence", ("exact", "likely"))] | None = Field(
+        default=None, description="exact if not given, and none where nothing is."
+    )
 
 
 class ConnectionModel(Model):
@@ -116,6 +121,12 @@ class ConnectionModel(Model):
     )
     client: Address = Field(default="192.0.2.99:40000", description="Where it comes from.")
     provider: Name = Field(default="static", description="The redirect provider.")
+    redirected: bool | None = Field(
+        default=None, description="A redirector captured it; left out: as the provider does."
+    )
+    loopback: bool | None = Field(
+        default=None, description="It goes to this machine; left out: by the address."
+    )
     principal: PrincipalModel = Field(default_factory=PrincipalModel)
     tags: list[TagName] = Field(default=[], description="Tags that it has already.")
 

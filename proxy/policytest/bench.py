@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.contract import How, UpstreamConnected
 from proxy.engine import effects as fx
@@ -21,7 +21,7 @@ from proxy.model import Direction, FlowInfo, Layer, Protocol
 from proxy.policy import ast
 from proxy.policy.facts import Facts
 from proxy.policy.ruling import Policy, Ruling
-from proxy.policytest.given import Reply, Say, Script, Turn, Wait
+from proxy.policytest.given import Reply, Say, Script, Turn, Wait, is_loopback
 from proxy.policytest.messages import read_requests
 from proxy.records import Discarded, Record
 from proxy.testing.drive import Run
@@ -45,6 +45,7 @@ class Played:
     refusal: Ruling | None = None  #: of the connection
     protocol: Protocol = Protocol.UNKNOWN
     tags: tuple[str, ...] = ()
+    redirected_to: str = ""  #: the endpoint that was dialled instead
 
 
 def play(script: Script, policy: Policy, cut: Cut) -> Played:
@@ -94,7 +95,15 @@ class _Bench:
                 self._seen.refusal = ruling
                 self._seen.ended = How.DROP if silent else How.RESET
                 return False
+            if ruling is not None and ruling.redirect is not None:
+                self._send_to(ruling.redirect)
         return True
+
+    def _send_to(self, action: ast.RedirectTo) -> None:
+        redirect = self._info.redirect
+        there = action.instead_of(redirect.original_dst)
+        self._info.redirect = replace(redirect, redirect_to=there, loopback=is_loopback(there))
+        self._seen.redirected_to = str(there)
 
     def _judge(self, layer: Layer, direction: Direction | None = None) -> Ruling | None:
         if not self._policy.wants(layer):

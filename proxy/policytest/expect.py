@@ -92,6 +92,8 @@ def _results(expect: ExpectModel, outcome: Outcome) -> Iterator[Check]:
         yield _equal("status", str(expect.status), _or_nothing(outcome.status))
     if expect.protocol is not None:
         yield _equal("protocol", expect.protocol, outcome.protocol)
+    if expect.redirected_to is not None:
+        yield _equal("redirected_to", expect.redirected_to, outcome.redirected_to or "nothing")
     if expect.server_sees_nothing:
         seen = f"server sees: {printable(outcome.to_server)}"
         yield _holds("server_sees_nothing: true", not outcome.to_server, seen)

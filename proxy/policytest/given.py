@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from proxy.model import Confidence, Direction, Endpoint, Principal, RedirectInfo
+from proxy.model import (
+    COME_BY_THEMSELVES,
+    Confidence,
+    Direction,
+    Endpoint,
+    Principal,
+    RedirectInfo,
+)
 from proxy.policy.cases import CaseModel
 from proxy.policy.cases_given import (
     ConnectionModel,
@@ -161,9 +168,23 @@ def _redirect(model: ConnectionModel, default: Endpoint) -> RedirectInfo:
         client=Endpoint.parse(model.client),
         dst_name=name,
         principal=_principal(model.principal),
+        captured=_redirected(model),
+        loopback=is_loopback(there) if model.loopback is None else model.loopback,
     )
+
+
+def is_loopback(there: Endpoint) -> bool:
+    """By the address alone: a test has no machine with addresses of its own."""
+    return there.ip is not None and there.ip.is_loopback
+
+
+def _redirected(model: ConnectionModel) -> bool:
+    if model.redirected is not None:
+        return model.redirected
+    return model.provider not in COME_BY_THEMSELVES
 
 
 def _principal(who: PrincipalModel) -> Principal:
     known = who.model_dump(exclude_none=True)
-    return Principal(**known, confidence=Confidence.EXACT if known else Confidence.NONE)
+    confidence = known.pop("confidence", Confidence.EXACT if known else Confidence.NONE)
+    return Principal(**known, confidence=Confidence(confidence))

@@ -40,6 +40,7 @@ class Outcome:
     anomalies: tuple[str, ...]
     exceptions: tuple[str, ...]  #: rows of the exception table that were used
     protocol: str
+    redirected_to: str
     request: Seen | None
     response: Seen | None
     streams: tuple[bytes, bytes]  #: as they are; empty for HTTP
@@ -85,6 +86,7 @@ def outcome_of(script: Script, played: Played) -> Outcome:
         anomalies=_once(one.anomaly for one in records if isinstance(one, AnomalySeen)),
         exceptions=_once(_exception(one) for one in records if isinstance(one, ExceptionApplied)),
         protocol=played.protocol.value,
+        redirected_to=played.redirected_to,
         request=requests[0] if requests else None,
         response=read_response(to_client, method, ended=True) if method else None,
         streams=(b"", b"") if method else played.streams,

@@ -9,13 +9,19 @@ from pathlib import Path
 
 from proxy.errors import SluicegateError
 from proxy.heads import Field, RequestHead, ResponseHead
-from proxy.model import Confidence, Endpoint, FlowInfo, Principal, Protocol, RedirectInfo
+from proxy.model import (
+    COME_BY_THEMSELVES,
+    Confidence,
+    Endpoint,
+    FlowInfo,
+    Principal,
+    Protocol,
+    RedirectInfo,
+)
 from proxy.policy.explain_case import Case
 
 _OF_ADDRESS = frozenset({"dst.ip", "original.ip", "ip_version"})
 _PORTS = {"http": 80, "https": 443}
-#: Providers whose clients come to the proxy; all others are redirectors.
-_COME_BY_THEMSELVES = ("explicit", "static", "proxy-protocol")
 _UNKNOWN_CLIENT = Endpoint("0.0.0.0", 0)
 
 
@@ -118,7 +124,7 @@ def _redirect(
         dst_name=name,
         principal=_principal(arguments),
         explicit=arguments.provider == "explicit",
-        captured=arguments.provider not in _COME_BY_THEMSELVES,
+        captured=arguments.provider not in COME_BY_THEMSELVES,
         loopback=True if arguments.loopback else None,
     )
 
