@@ -19,7 +19,7 @@ from proxy.settings import Settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 README = (DEPLOY / "README.md").read_text(encoding="utf-8")
-UNIT = DEPLOY / "systemd" / "sluicegate.service"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 
 
 def settings_in(model: type[BaseModel], prefix: str = "") -> set[str]:
@@ -69,16 +69,17 @@ def test_links_lead_somewhere() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
     """With a program and a user that are there: systemd-analyze looks for both."""
-    text = UNIT.read_text(encoding="utf-8").replace("/opt/sluicegate/bin/sluicegate", "/bin/true")
+    text = unit.read_text(encoding="utf-8").replace("/opt/sluicegate/bin/sluicegate", "/bin/true")
     text = re.sub(r"(?m)^(User|Group)=sluicegate$", r"\1=root", text)
-    (tmp_path / UNIT.name).write_text(text, encoding="utf-8")
+    (tmp_path / unit.name).write_text(text, encoding="utf-8")
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(tmp_path / UNIT.name)],
+        ["systemd-analyze", "verify", str(tmp_path / unit.name)],
         capture_output=True,
         text=True,
         check=False,
     )
-    mine = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    mine = [line for line in done.stderr.splitlines() if unit.name in line]
     assert (done.returncode, mine) == (0, [])
