@@ -308,3 +308,72 @@ def test_lines_that_are_no_records_are_counted(
 )
 def test_escaping_of_records_is_undone(raw: bytes) -> None:
     assert octets(printable(raw)) == raw
+
+
+# --- the connection ------------------------------------------------------------------------
+
+CONNECTION = """version: 1
+policy: connection
+rules:
+  - {id: moved, layer: connect_redirect, when: {dst.port: 5432}, then: {redirect_to: 10.0.9.7}}
+  - {id: new-net, layer: auth_connect, when: {dst.ip: 10.0.9.0/24}, then: {tag: new}}
+  - {id: own, layer: auth_connect, when: {loopback: true}, then: {tag: own}}
+  - {id: caught, layer: auth_connect, when: {redirected: true}, then: {tag: caught}}
+  - {id: again, layer: auth_connect, when: {reauthorize: true}, then: {tag: again}}
+  - {id: named, layer: auth_connect, when: {principal.name: nc}, then: {tag: nc}}
+  - {id: packed, layer: auth_connect, when: {principal.package: "snap:*"}, then: {tag: snap}}
+  - {id: guess, layer: auth_connect, when: {principal.confidence: likely}, then: {tag: guess}}
+"""
+
+
+def tags_of(answer: dict[str, Any]) -> list[str]:
+    return [tag for layer in answer["layers"] for tag in layer.get("tags", ())]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tags", "left_open"),
+    [
+        (("--dst", "10.0.0.7:5432"), ["new"], {"own", "caught"}),
+        (("--dst", "10.0.0.7:80", "--loopback"), ["own"], {"caught"}),
+        (("--dst", "127.0.0.1:80", "--provider", "nft"), ["own", "caught"], set()),
+        (("--dst", "127.0.0.1:80", "--provider", "explicit"), ["own"], set()),
+        (("--dst", "127.0.0.1:80", "--provider", "static", "--comm", "nc"), ["own", "nc"], set()),
+        (
+            (
+                "--dst",
+                "127.0.0.1:80",
+                "--provider",
+                "static",
+                "--reauthorize",
+                "--package",
+                "snap:a",
+            ),
+            ["own", "again", "snap"],
+            set(),
+        ),
+        (
+            ("--dst", "[::1]:80", "--provider=static", "--app=/bin/nc", "--confidence=likely"),
+            ["own", "nc", "guess"],
+            set(),
+        ),
+    ],
+)
+def test_a_connection_with_what_is_known_of_it(
+    tmp_path: Path,
+    capsys: Capture,
+    arguments: tuple[str, ...],
+    tags: list[str],
+    left_open: set[str],
+) -> None:
+    (tmp_path / "connection.yaml").write_text(CONNECTION, encoding="utf-8")
+    answer = explained(capsys, tmp_path, *arguments)
+    assert tags_of(answer) == tags
+    assert {rule.partition(" ")[0] for rule in answer["left_open"]} == left_open
+
+
+def test_where_a_rule_sends_it_is_told(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "connection.yaml").write_text(CONNECTION, encoding="utf-8")
+    assert explain(tmp_path, "--dst", "10.0.0.7:5432") == cli.OK
+    out = capsys.readouterr().out
+    assert "redirect to 10.0.9.7" in out
+    assert "to 10.0.0.7:5432" in out

@@ -89,3 +89,30 @@ def test_this_machines_addresses_are_found() -> None:
         if address.family in (socket.AF_INET, socket.AF_INET6):
             assert address.address.partition("%")[0] in found
     assert not any("%" in address for address in found)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.8.7", True),
+        ("::1", True),
+        ("0.0.0.0", True),
+        ("192.0.2.5", True),
+        ("2001:db8::5", True),
+        ("192.0.2.6", False),
+        ("a.test", None),
+    ],
+)
+def test_what_is_this_machine_whatever_the_port(host: str, local: bool | None) -> None:
+    assert SelfGuard(OWN, lambda: LOCAL).is_local(Endpoint(host, 443)) is local
+
+
+def test_addresses_are_looked_up_again_after_five_seconds() -> None:
+    now, addresses = [100.0], [frozenset({"192.0.2.5"})]
+    guard = SelfGuard([], lambda: addresses[0], lambda: now[0])
+    assert guard.is_local(Endpoint("192.0.2.6", 1)) is False
+    addresses[0] = frozenset({"192.0.2.6"})
+    assert guard.is_local(Endpoint("192.0.2.6", 1)) is False
+    now[0] += 5.0
+    assert guard.is_local(Endpoint("192.0.2.6", 1)) is True
