@@ -145,16 +145,23 @@ def _snapshot(passing: LastingProvider) -> str:
 
 
 def make(notes: Notes, record: Record, provider: LastingProvider) -> Record:
-    """Put a lasting redirect in place and note it. Raises RedirectError, nothing left then."""
+    """Put a lasting redirect in place and note it. Raises RedirectError.
+
+    What could not be made leaves nothing, and one that was there before in force as it was.
+    """
+    before = notes.get(record.port)
     record = replace(record, state=State.STARTING, watcher=0, watcher_start=0.0, until=0.0)
     notes.write(record)
     try:
         provider.install()
         record = replace(record, state=State.UP, snapshot=provider.snapshot())
     except RedirectError:
-        provider.adopt()
-        provider.remove()
-        notes.delete(record.port)
+        if before is not None and before.state is State.UP:
+            notes.write(before)
+        else:
+            provider.adopt()
+            provider.remove()
+            notes.delete(record.port)
         raise
     notes.write(record)
     return record

@@ -101,3 +101,13 @@ def test_another_redirect_to_the_same_listener_is_not_overwritten(net: Lab, verb
     assert len(verb.status()) == 2
     verb("down", "--listen", "[::]:15002")
     assert [one["listen"] for one in verb.status()] == [f"[::]:{PORT}"]
+
+
+def test_a_change_that_fails_leaves_what_was_in_force(net: Lab, verb: Verb, provider: str) -> None:
+    """Nobody meant to open the way."""
+    verb("up", *flags(provider))
+    before = routing(net.router)
+    verb("up", *flags(provider)[:-1], f"0.0.0.0:{PORT}", code=1)  # IPv6 has no listener
+    assert routing(net.router) == before
+    (one,) = verb.status()
+    assert (one["listen"], one["whole"]) == (f"[::]:{PORT}", True)
