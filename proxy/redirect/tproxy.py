@@ -65,11 +65,12 @@ class TproxyProvider:
         _check_scope(self._options)
         line = tproxy_line(self._options)
         check_mark(self.name, self._options.mark)
+        new = bool(self._routes.missing())
         self._routes.put()
         try:
             self._table.put(line)
         except RedirectError:
-            if not self._table.ours:
+            if new and not self._table.ours:  # else a table of ours needs them
                 self._routes.remove()
             raise
 
