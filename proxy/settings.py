@@ -134,7 +134,15 @@ class RedirectSection(_Section):
     """Where connections come from; the keys are those of RedirectOptions."""
 
     provider: Literal[
-        "static", "explicit", "nft", "tproxy", "ebpf", "proxy-protocol", "wfp", "wfp-hns"
+        "static",
+        "explicit",
+        "nft",
+        "tproxy",
+        "ebpf",
+        "proxy-protocol",
+        "wfp",
+        "wfp-driver",
+        "wfp-hns",
     ] = "static"
     upstream: Annotated[_Upstream | None, _Optional] = None
     unredirected: Unredirected = Unredirected.REFUSE

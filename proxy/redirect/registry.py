@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from proxy.errors import RedirectError
+from proxy.redirect.driver_windows import DriverProvider
 from proxy.redirect.ebpf import EbpfProvider
 from proxy.redirect.ebpf_windows import EbpfWindowsProvider
 from proxy.redirect.explicit import ExplicitProvider
@@ -28,6 +29,7 @@ _PROVIDERS: dict[str, Callable[[RedirectOptions], Provider]] = {
     "static": StaticProvider,
     "tproxy": TproxyProvider,
     "wfp": WfpProvider,
+    "wfp-driver": DriverProvider,
     "wfp-hns": WfpHnsProvider,
 }
 

@@ -12,7 +12,7 @@ from proxy.policy.lint.finding import Finding, Level
 from proxy.policy.lint.logic import contradiction, follows, known
 
 #: Redirect providers that tell who made a connection. The others learn only where it was going.
-TELL_PRINCIPAL: frozenset[str] = frozenset({"ebpf", "wfp", "wfp-hns"})
+TELL_PRINCIPAL: frozenset[str] = frozenset({"ebpf", "wfp", "wfp-driver", "wfp-hns"})
 _LARGE = 1 << 40  #: bytes of content that no message has
 
 

@@ -17,12 +17,14 @@ import pytest
 from proxy.errors import BadPreamble, NotRedirected, RedirectError
 from proxy.model import Endpoint, Principal, RedirectInfo
 from proxy.redirect import registry
+from proxy.redirect.driver_windows import DriverProvider
 from proxy.redirect.options import OnCrash, PortRange, RedirectOptions
 from proxy.redirect.provider import Provider
 from proxy.redirect.registry import PROVIDER_NAMES, listening, make_provider
 from proxy.redirect.wfp import WfpHnsProvider, WfpProvider
 from proxy.service.listener import open_listener
 from tests.support.ebpf import ClientProcess, needs_ebpf, pins_may_be_mounted, scratch_cgroup
+from tests.support.fake_driver import FakeDriver
 from tests.support.fake_windows import FakeWindows
 from tests.support.netns import Namespace, link, namespaces, needs_netns
 
@@ -45,7 +47,16 @@ class Case:
     names: Endpoint | None = None  #: what its words say the client is
     routed: bool = False  #: the client is on another machine, and the redirect on its router
     own_process: bool = False  #: the provider tells who connected, and leaves its own process out
-    windows: type[Any] | None = None  #: the provider; the system is tests.support.fake_windows
+    windows: Callable[..., Any] | None = (
+        None  #: the provider; the system is tests.support.fake_windows
+    )
+
+
+def with_our_driver(options: RedirectOptions, libraries: Callable[[], Any]) -> Provider:
+    """The driver is on the machine, too; there is one."""
+    if not hasattr(libraries().load("kernel32"), "DeviceIoControl"):
+        FakeDriver(libraries())
+    return DriverProvider(options, libraries)
 
 
 LISTEN = Endpoint("::", PORT)
@@ -116,6 +127,13 @@ CASES = {
         direct_error=NotRedirected,
         redirected=True,
         windows=WfpHnsProvider,
+    ),
+    "wfp-driver": Case(
+        "wfp-driver",
+        RedirectOptions(LISTEN),
+        direct_error=NotRedirected,
+        redirected=True,
+        windows=with_our_driver,
     ),
 }
 
