@@ -239,7 +239,7 @@ class WindowsInstaller:
 def host_command(name: str, config: Path | None) -> str:
     """What the manager starts; see windows_entry.py for why it is not the script."""
     base = getattr(sys, "_base_executable", None) or sys.executable
-    entry = Path(__file__).with_name("windows_entry.py")
+    entry = Path(__file__).parents[1] / "windows_entry.py"
     words = [base, "-I", str(entry), sysconfig.get_path("purelib"), "service", "host"]
     words += ["--name", name]
     if config is not None:

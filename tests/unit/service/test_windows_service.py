@@ -288,7 +288,7 @@ def test_the_entry_finds_packages_and_runs_the_command(tmp_path: Path) -> None:
     packages = f"{sysconfig.get_path('purelib')}\n{root}\n"
     (tmp_path / "these.pth").write_text(packages)
     base = getattr(sys, "_base_executable", sys.executable)
-    entry = root / "proxy/service/windows_entry.py"
+    entry = root / "proxy/windows_entry.py"
     done = subprocess.run(
         [base, "-I", str(entry), str(tmp_path), "version", "--json"],
         capture_output=True,
