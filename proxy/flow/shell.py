@@ -275,9 +275,9 @@ class FlowShell:
         for effect in self._engine.close(self.reason, self.services.loop.time()):
             if isinstance(effect, fx.Emit):
                 self.account.record(effect.record)
-        for side in (self.client, self.upstream):
-            if side is not None:
-                _CLOSE[self._how](side)
+        _CLOSE[self._how](self.client)
+        if self.upstream is not None:  # silence is for the client alone
+            _CLOSE[How.RESET if self._how is How.DROP else self._how](self.upstream)
         if self._ends is not None:
             self.services.dialled.discard(self._ends)
         self._judge(Layer.ENDPOINT_CLOSURE)
