@@ -5,8 +5,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CLANG  ?= clang
+# Debian keeps asm/types.h in a directory of the machine's architecture.
+BPF_INCLUDE := $(addprefix -I,$(wildcard /usr/include/$(shell uname -m)-linux-gnu))
 
-.PHONY: demo test lint unit wheel clean
+.PHONY: demo test lint unit wheel redirector clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -27,6 +30,14 @@ unit: $(VENV)/.installed-dev
 
 wheel: $(VENV)/.installed
 	@$(PIP) wheel --no-deps --wheel-dir dist .
+
+# The eBPF redirector as one object for every Linux kernel. Needs clang and libbpf's headers:
+# apt-get install clang libbpf-dev
+redirector: build/redirector/connect_redirect.bpf.o
+
+build/redirector/connect_redirect.bpf.o: $(wildcard deploy/redirector/*.h) deploy/redirector/connect_redirect.bpf.c
+	@mkdir -p $(@D)
+	@$(CLANG) -O2 -g -Wall -Werror -target bpf $(BPF_INCLUDE) -c deploy/redirector/connect_redirect.bpf.c -o $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

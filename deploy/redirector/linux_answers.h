@@ -3,8 +3,11 @@
  * Linux only: give the proxy the context, show the client the address that it asked for, refuse QUIC
  * that is sent without a connect.
  *
- * sockops runs just before the SYN (BPF_SOCK_OPS_TCP_CONNECT_CB), so the index is there before the
- * proxy can accept. ACTIVE_ESTABLISHED_CB would be later than that.
+ * Two sockops programs pass the context from the client's socket to the proxy's. The first runs for the
+ * client just before its SYN (BPF_SOCK_OPS_TCP_CONNECT_CB), the second for the listener's new socket when
+ * the handshake is complete (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB): accept(2) waits for its end, for the
+ * socket is locked until then. From there on the context belongs to that socket, whatever becomes of
+ * the client, its port and its process.
  */
 #ifndef SLUICEGATE_LINUX_ANSWERS_H
 #define SLUICEGATE_LINUX_ANSWERS_H
@@ -18,6 +21,7 @@
 #define SG_AF_INET6 10
 #define SG_TCP_SYN_SENT 2        /* net/tcp_states.h */
 #define SG_TCP_CLOSE 7
+#define SG_LATE 60000000000ull   /* nanoseconds; SYN-ACKs are sent again for about as long, tcp(7) */
 
 /* The end of a connection that the proxy sees as its peer. */
 struct sg_source {
@@ -50,14 +54,23 @@ struct sg_sockaddr6 {
     __u32 scope;
 };
 
+/* Connections between their SYN and the end of their handshake. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 65536);
     __type(key, struct sg_source);
-    __type(value, __u64); /* socket cookie */
+    __type(value, struct sg_connection);
 } sources SEC(".maps");
 
-/* --- the index */
+/* Of a socket that the proxy accepts, for as long as the socket lives. */
+struct {
+    __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct sg_connection);
+} accepted SEC(".maps");
+
+/* --- from the client's socket to the proxy's */
 
 /* Of an AF_INET6 socket: IPv4-mapped becomes IPv4. */
 static __always_inline void sg_unmap(struct sg_source *source)
@@ -91,11 +104,14 @@ static __always_inline void sg_source_of(struct bpf_sock_ops *ops, struct sg_sou
 
 static __always_inline void sg_index(struct bpf_sock_ops *ops)
 {
-    __u64 cookie = bpf_get_socket_cookie(ops);
-    struct sg_connection *connection = bpf_map_lookup_elem(&connections, &cookie);
+    struct bpf_sock *sk = ops->sk;
+    struct sg_connection *connection;
     struct sg_source source = {};
     __u32 *address;
 
+    if (!sk)
+        return;
+    connection = bpf_sk_storage_get(&sockets, sk, 0, 0);
     if (!connection)
         return;
     sg_source_of(ops, &source);
@@ -106,29 +122,27 @@ static __always_inline void sg_index(struct bpf_sock_ops *ops)
     address[3] = source.address[3];
     connection->context.source_port = (__u16)source.port;
     connection->context.flags |= SLUICEGATE_CONTEXT_SOURCE_KNOWN;
-    bpf_map_update_elem(&sources, &source, &cookie, BPF_ANY);
+    bpf_map_update_elem(&sources, &source, connection, BPF_ANY);
     bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /*
- * The client's socket is closed. What the proxy has not asked for yet stays: a client may connect,
- * write and close before the proxy has accepted. The maps are LRU, so that what is never asked for
- * makes room.
+ * The client's socket is closed. If the proxy's side has not come about yet it still may for a while,
+ * unless there was no answer at all. What is left must not serve whoever gets the source address next.
  */
 static __always_inline void sg_closed(struct bpf_sock_ops *ops)
 {
-    __u64 cookie = bpf_get_socket_cookie(ops);
-    struct sg_connection *connection = bpf_map_lookup_elem(&connections, &cookie);
     struct sg_source source = {};
-    __u64 *indexed;
+    struct sg_connection *waiting;
 
-    if (!connection || (!connection->answered && ops->args[0] != SG_TCP_SYN_SENT))
-        return;
     sg_source_of(ops, &source);
-    indexed = bpf_map_lookup_elem(&sources, &source);
-    if (indexed && *indexed == cookie) /* else the port has a new owner already */
+    waiting = bpf_map_lookup_elem(&sources, &source);
+    if (!waiting || waiting->cookie != bpf_get_socket_cookie(ops))
+        return;
+    if (ops->args[0] == SG_TCP_SYN_SENT)
         bpf_map_delete_elem(&sources, &source);
-    bpf_map_delete_elem(&connections, &cookie);
+    else
+        waiting->closed = bpf_ktime_get_ns();
 }
 
 SEC("sockops")
@@ -141,41 +155,61 @@ int sluicegate_ops(struct bpf_sock_ops *ops)
     return 1;
 }
 
+static __always_inline struct sg_connection *sg_find(struct bpf_sock_ops *ops,
+                                                     struct sg_source *source)
+{
+    struct sg_connection *found;
+
+    source->port = bpf_htons((__u16)bpf_ntohl(ops->remote_port)); /* in the upper half */
+    source->space = bpf_get_netns_cookie(ops);
+    if (ops->family == SG_AF_INET) {
+        source->family = 4;
+        source->address[0] = ops->remote_ip4;
+    } else {
+        source->address[0] = ops->remote_ip6[0];
+        source->address[1] = ops->remote_ip6[1];
+        source->address[2] = ops->remote_ip6[2];
+        source->address[3] = ops->remote_ip6[3];
+        sg_unmap(source);
+    }
+    found = bpf_map_lookup_elem(&sources, source);
+    if (found)
+        return found;
+    source->space = 0;
+    return bpf_map_lookup_elem(&sources, source);
+}
+
+SEC("sockops")
+int sluicegate_in(struct bpf_sock_ops *ops)
+{
+    const struct sluicegate_settings *set;
+    struct sg_source source = {};
+    struct sg_connection *found;
+    struct bpf_sock *sk;
+
+    if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+        return 1;
+    set = sg_settings();
+    sk = ops->sk;
+    if (!set || !sk || ops->local_port != bpf_ntohs(set->port))
+        return 1;
+    found = sg_find(ops, &source);
+    if (!found)
+        return 1;
+    if (!found->closed || bpf_ktime_get_ns() - found->closed < SG_LATE)
+        bpf_sk_storage_get(&accepted, sk, found, BPF_SK_STORAGE_GET_F_CREATE);
+    bpf_map_delete_elem(&sources, &source);
+    return 1;
+}
+
 /* --- the answer */
 
 /* The connection whose server side this socket is. */
 static __always_inline struct sg_connection *sg_asked_for(struct bpf_sockopt *ctx)
 {
     struct bpf_sock *sk = ctx->sk;
-    struct sg_source source = {};
-    struct sg_connection *connection;
-    __u64 *cookie;
 
-    if (!sk || sk->state == SG_TCP_CLOSE) /* the client has reset it; its port may have a new owner */
-        return 0;
-    source.port = sk->dst_port;
-    source.space = bpf_get_netns_cookie(ctx);
-    source.family = 4;
-    if (sk->family == SG_AF_INET) {
-        source.address[0] = sk->dst_ip4;
-    } else {
-        source.address[0] = sk->dst_ip6[0];
-        source.address[1] = sk->dst_ip6[1];
-        source.address[2] = sk->dst_ip6[2];
-        source.address[3] = sk->dst_ip6[3];
-        sg_unmap(&source);
-    }
-    cookie = bpf_map_lookup_elem(&sources, &source);
-    if (!cookie) {
-        source.space = 0;
-        cookie = bpf_map_lookup_elem(&sources, &source);
-    }
-    if (!cookie)
-        return 0;
-    connection = bpf_map_lookup_elem(&connections, cookie);
-    if (connection)
-        connection->answered = 1;
-    return connection;
+    return sk ? bpf_sk_storage_get(&accepted, sk, 0, 0) : 0;
 }
 
 static __always_inline int sg_answered(struct bpf_sockopt *ctx, int size)
@@ -261,8 +295,8 @@ int sluicegate_opt(struct bpf_sockopt *ctx)
 SEC("cgroup/getpeername4")
 int sluicegate_p4(struct bpf_sock_addr *ctx)
 {
-    __u64 cookie = bpf_get_socket_cookie(ctx);
-    struct sg_connection *connection = bpf_map_lookup_elem(&connections, &cookie);
+    struct bpf_sock *sk = ctx->sk;
+    struct sg_connection *connection = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
 
     if (connection && connection->context.family == 4) {
         ctx->user_ip4 = *(__u32 *)connection->context.original_address;
@@ -274,8 +308,8 @@ int sluicegate_p4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6")
 int sluicegate_p6(struct bpf_sock_addr *ctx)
 {
-    __u64 cookie = bpf_get_socket_cookie(ctx);
-    struct sg_connection *connection = bpf_map_lookup_elem(&connections, &cookie);
+    struct bpf_sock *sk = ctx->sk;
+    struct sg_connection *connection = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
     __u32 *address;
 
     if (!connection)

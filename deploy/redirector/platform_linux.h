@@ -2,8 +2,8 @@
 /*
  * What connect_redirect.bpf.c needs of Linux: bpf-helpers(7), the kernel's include/uapi/linux/bpf.h.
  *
- * The context is kept in a map under the socket's cookie. When the connection gets its source address,
- * a sockops program indexes it by that; linux_answers.h hands it to the proxy.
+ * The context is kept with the socket. When the connection gets its source address, a sockops program
+ * indexes it by that; linux_answers.h hands it to the proxy.
  */
 #ifndef SLUICEGATE_PLATFORM_LINUX_H
 #define SLUICEGATE_PLATFORM_LINUX_H
@@ -41,15 +41,18 @@ struct sg_connection {
     char comm[SG_COMM];
     __u64 stack;    /* where the program's stack begins; proc_pid_stat(5) shows it as startstack */
     __u32 execs;    /* how many programs the process has been */
-    __u32 answered; /* the proxy has asked for it */
+    __u32 reserved;
+    __u64 cookie;   /* of the client's socket */
+    __u64 closed;   /* when the client closed it, nanoseconds since boot; 0: not yet */
 };
 
+/* Of a client's socket that was redirected, for as long as the socket lives. */
 struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 65536);
-    __type(key, __u64); /* socket cookie */
+    __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
     __type(value, struct sg_connection);
-} connections SEC(".maps");
+} sockets SEC(".maps");
 
 /* Fields of the kernel's structures; libbpf relocates them by the running kernel's BTF. */
 struct mm_struct {
@@ -133,35 +136,41 @@ static __always_inline void sg_unbind(sg_connect *ctx)
 /* Keep the context for the proxy. 0, or negative: then nothing may be redirected. */
 static __always_inline int sg_hand_over(sg_connect *ctx, struct sluicegate_context *context)
 {
-    struct sg_connection connection = {};
     struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-    __u64 cookie = bpf_get_socket_cookie(ctx);
+    struct bpf_sock *sk = ctx->sk;
+    struct sg_connection *kept;
     int length = 0;
 
-    connection.context = *context;
-    connection.context.process_start = sg_process_start();
-    connection.context.uid = sg_uid();
-    connection.context.group_id = bpf_get_current_cgroup_id();
-    connection.context.space = bpf_get_netns_cookie(ctx);
-    connection.stack = BPF_CORE_READ(task, mm, start_stack);
-    connection.execs = (__u32)BPF_CORE_READ(task, group_leader, self_exec_id);
-    BPF_CORE_READ_STR_INTO(&connection.comm, task, group_leader, comm);
+    if (!sk)
+        return -1;
+    kept = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!kept)
+        return -1;
+    kept->context = *context;
+    kept->context.process_start = sg_process_start();
+    kept->context.uid = sg_uid();
+    kept->context.group_id = bpf_get_current_cgroup_id();
+    kept->context.space = bpf_get_netns_cookie(ctx);
+    kept->stack = BPF_CORE_READ(task, mm, start_stack);
+    kept->execs = (__u32)BPF_CORE_READ(task, group_leader, self_exec_id);
+    BPF_CORE_READ_STR_INTO(&kept->comm, task, group_leader, comm);
 #pragma unroll
     for (length = 0; length < SG_COMM; length++)
-        if (!connection.comm[length])
+        if (!kept->comm[length])
             break;
-    connection.context.application_size = length;
-    connection.context.size = SLUICEGATE_CONTEXT_FIXED + length;
+    kept->context.application_size = length;
+    kept->context.size = SLUICEGATE_CONTEXT_FIXED + length;
     sg_unbind(ctx);
-    return bpf_map_update_elem(&connections, &cookie, &connection, BPF_ANY);
+    kept->cookie = bpf_get_socket_cookie(ctx);
+    kept->closed = 0;
+    return 0;
 }
 
 /* The socket may have been redirected in an earlier attempt, to another address. */
 static __always_inline void sg_forget(sg_connect *ctx)
 {
-    __u64 cookie = bpf_get_socket_cookie(ctx);
-
-    bpf_map_delete_elem(&connections, &cookie);
+    if (ctx->sk)
+        bpf_sk_storage_delete(&sockets, ctx->sk);
 }
 
 #endif

@@ -81,11 +81,18 @@ struct {
     __type(value, __u32);
 } exempt SEC(".maps");
 
+/* Linux takes tries only so; ebpf-for-windows has no such flag. */
+#ifdef SG_NO_TRIE_FLAGS
+#define SG_TRIE_FLAGS
+#else
+#define SG_TRIE_FLAGS __uint(map_flags, BPF_F_NO_PREALLOC);
+#endif
+
 #define SG_TRIE(name, key_type, entries)         \
     struct {                                     \
         __uint(type, BPF_MAP_TYPE_LPM_TRIE);     \
         __uint(max_entries, entries);            \
-        __uint(map_flags, BPF_F_NO_PREALLOC);    \
+        SG_TRIE_FLAGS                            \
         __type(key, key_type);                   \
         __type(value, __u32);                    \
     } name SEC(".maps")

@@ -40,6 +40,7 @@ _SELF = struct.Struct("=IIQQQ")
 _MAGIC = 0x31434753
 
 ANSWERS = "sluicegate_opt"
+_ARRIVALS = "sluicegate_in"
 #: In the order in which they are attached at the captured cgroup.
 _CAPTURE = ("sluicegate_ops", "sluicegate_p4", "sluicegate_p6", "sluicegate_c4", "sluicegate_c6")
 _QUIC = ("sluicegate_s4", "sluicegate_s6")
@@ -141,6 +142,7 @@ class Redirector:
                 found = [_ask(probe) for probe in probes]
                 if None not in found and found[0] is not None:
                     self._links[ANSWERS] = link
+                    self._links[_ARRIVALS] = self._attach(_ARRIVALS, place)
                     return found[0]
                 link.destroy()
         raise RedirectError(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -176,7 +177,7 @@ def test_a_client_that_binds_keeps_its_address(
 ) -> None:
     with (
         proxy(net.client, scoped(group)) as ours,
-        outcome(client, AWAY_V4, 80, bind=net.client_v4),
+        outcome(client, AWAY_V4, 80, bind=(net.client_v4, 0)),
         ours.accept() as sock,
     ):
         info = ours.identify(sock)
@@ -400,6 +401,25 @@ def test_a_client_that_is_gone_before_it_is_identified(
         with ours.accept() as sock:
             assert ours.identify(sock).original_dst == Endpoint(AWAY_V4, 80)
             assert sock.recv(100) == b"fire and forget"
+
+
+def test_a_source_address_outlives_no_connection(
+    net: Lab, group: Group, client: ClientProcess
+) -> None:
+    """Whoever gets the port later and connects to us directly is not taken for the one before."""
+    at_once = struct.pack("ii", 1, 0)
+    with proxy(net.client, scoped(group)) as ours, ClientProcess(net.client) as stranger:
+        done = client.connect(AWAY_V4, 80)
+        source = done.sock.getsockname()
+        assert ours.next().principal.pid == client.pid
+        done.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        done.sock.close()
+        reuse = [socket.SOL_SOCKET, socket.SO_REUSEADDR, 1]
+        with outcome(stranger, "127.0.0.1", PORT, bind=source, options=[reuse]) as again:
+            assert again.errno == 0
+            assert again.sock.getsockname() == source
+            with pytest.raises(NotRedirected):
+                ours.next()
 
 
 def test_a_socket_that_is_used_again(net: Lab, group: Group, client: ClientProcess) -> None:

@@ -109,8 +109,8 @@ def test_nothing_is_left_behind(net: Lab, group: Group, policy: str, tmp_path: P
     for on_crash in ("open", "closed"):
         extra = ("--set", f"redirect.on_crash={on_crash}", "--set", "redirect.block_quic=true")
         with service(net.client, group, tmp_path, policy, *extra):
-            assert len(loaded()["prog"]) == len(before["prog"]) + 8
-            assert len(loaded()["link"]) == len(before["link"]) + 8
+            assert len(loaded()["prog"]) == len(before["prog"]) + 9
+            assert len(loaded()["link"]) == len(before["link"]) + 9
         assert loaded() == before
         assert pinned() == []
         assert curl(net.client, group, net.server_v4) == "200"

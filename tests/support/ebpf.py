@@ -54,7 +54,7 @@ while line := channel.recv(4096):
         for level, option, value in ask["options"]:
             sock.setsockopt(level, option, value if isinstance(value, int) else value.encode())
         if ask["bind"]:
-            sock.bind((ask["bind"], 0))
+            sock.bind(tuple(ask["bind"]))
         if ask["sendto"]:
             sock.sendto(b"x", (ask["host"], ask["port"]))
         else:
@@ -147,9 +147,9 @@ class ClientProcess:
         self.pid = self._process.pid
 
     def connect(self, host: str, port: int, **how: Any) -> Done:
-        """`how`: family, type, bind (an address), options ([level, option, value]), sendto."""
+        """`how`: family, type, bind (address, port), options ([level, option, value]), sendto."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        ask = {"family": family, "type": socket.SOCK_STREAM, "bind": "", "options": []}
+        ask = {"family": family, "type": socket.SOCK_STREAM, "bind": None, "options": []}
         ask |= {"sendto": False, "host": host, "port": port} | how
         self._channel.sendall(json.dumps(ask).encode())
         data, fds, _, _ = socket.recv_fds(self._channel, 4096, 1)
