@@ -121,9 +121,6 @@ class ConnectionModel(Model):
     )
     client: Address = Field(default="192.0.2.99:40000", description="Where it comes from.")
     provider: Name = Field(default="static", description="The redirect provider.")
-    redirected: bool | None = Field(
-        default=None, description="A redirector captured it; left out: as the provider does."
-    )
     loopback: bool | None = Field(
         default=None, description="It goes to this machine; left out: by the address."
     )

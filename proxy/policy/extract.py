@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from proxy.model import Confidence, Endpoint, Principal
+from proxy.model import COME_BY_THEMSELVES, Confidence, Endpoint, Principal
 from proxy.policy import messages
 from proxy.policy.lists import domain, fold, octets, parse_address
 from proxy.policy.scope import Read, Scope, Values
@@ -107,7 +107,7 @@ def _provider(scope: Scope) -> Values:
 
 
 def _redirected(scope: Scope) -> Values:
-    return (scope.facts.flow.redirect.captured,)
+    return (scope.facts.flow.redirect.provider not in COME_BY_THEMSELVES,)
 
 
 def _reauthorize(scope: Scope) -> Values:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from proxy.model import (
-    COME_BY_THEMSELVES,
     Confidence,
     Direction,
     Endpoint,
@@ -168,7 +167,6 @@ def _redirect(model: ConnectionModel, default: Endpoint) -> RedirectInfo:
         client=Endpoint.parse(model.client),
         dst_name=name,
         principal=_principal(model.principal),
-        captured=_redirected(model),
         loopback=is_loopback(there) if model.loopback is None else model.loopback,
     )
 
@@ -176,12 +174,6 @@ def _redirect(model: ConnectionModel, default: Endpoint) -> RedirectInfo:
 def is_loopback(there: Endpoint) -> bool:
     """By the address alone: a test has no machine with addresses of its own."""
     return there.ip is not None and there.ip.is_loopback
-
-
-def _redirected(model: ConnectionModel) -> bool:
-    if model.redirected is not None:
-        return model.redirected
-    return model.provider not in COME_BY_THEMSELVES
 
 
 def _principal(who: PrincipalModel) -> Principal:

@@ -10,7 +10,6 @@ from pathlib import Path
 from proxy.errors import SluicegateError
 from proxy.heads import Field, RequestHead, ResponseHead
 from proxy.model import (
-    COME_BY_THEMSELVES,
     Confidence,
     Endpoint,
     FlowInfo,
@@ -124,7 +123,6 @@ def _redirect(
         dst_name=name,
         principal=_principal(arguments),
         explicit=arguments.provider == "explicit",
-        captured=arguments.provider not in COME_BY_THEMSELVES,
         loopback=True if arguments.loopback else None,
     )
 

@@ -156,7 +156,12 @@ def test_loopback_is_what_the_service_found_or_what_needs_no_look() -> None:
 
 
 def test_flags() -> None:
-    assert ask("redirected", True, captured=True) is True
-    assert ask("redirected", True) is False
+    for provider, redirected in [
+        ("nft", True),
+        ("wfp", True),
+        ("explicit", False),
+        ("static", False),
+    ]:
+        assert ask("redirected", True, provider=provider) is redirected
     assert ask("reauthorize", True, reauthorize=True) is True
     assert ask("reauthorize", False) is True

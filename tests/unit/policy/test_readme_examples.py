@@ -105,7 +105,6 @@ def flow(given: dict[str, Any]) -> FlowInfo:
         client=Endpoint.parse(given.get("client", "192.0.2.200:1024")),
         dst_name=given.get("dst_host"),
         principal=Principal(confidence=confidence, **known),
-        captured=given.get("redirected", False),
         redirect_to=Endpoint.parse(given["redirect_to"]) if "redirect_to" in given else None,
         loopback=given.get("loopback"),
     )
