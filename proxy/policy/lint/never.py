@@ -65,7 +65,7 @@ def _too_large(entry: Entry) -> Iterator[Finding]:
 def _principal(entry: Entry) -> Iterator[Finding]:
     """What a provider does not tell is unknown: never true, but matched by a rule that denies."""
     needed = [atom for conjunct in entry.when for atom in _needed(conjunct)]
-    names = sorted({atom.field for atom in needed if atom.field.startswith("principal.")})
+    names = sorted({atom.field for atom in needed if _may_be_untold(atom.field)})
     silent = _silent_providers(entry)
     if not names or not silent:
         return
@@ -77,6 +77,10 @@ def _principal(entry: Entry) -> Iterator[Finding]:
         message = f"{entry.id} does not apply: {what}"
         advice = f"of the providers, {', '.join(sorted(TELL_PRINCIPAL))} tell the principal"
     yield _warning("lint.principal", entry, message, advice)
+
+
+def _may_be_untold(field: str) -> bool:
+    return field.startswith("principal.") and field != "principal.confidence"  # `none` is told
 
 
 def _silent_providers(entry: Entry) -> list[str]:

@@ -167,6 +167,7 @@ def test_a_principal_that_the_provider_does_not_tell() -> None:
         f"id: c, {REQUEST}, when: {{provider: nft, {either}}}, {LOG}",
         f"id: d, {REQUEST}, when: {{provider: [nft, ebpf], principal.exe: /bin/b}}, {PERMIT}",
         f"id: e, {REQUEST}, when: {{principal.exe: /bin/c}}, {PERMIT}",
+        f"id: f, {REQUEST}, when: {{provider: nft, principal.confidence: none}}, {BLOCK}",
     )
     assert found(text) == [("lint.principal", "a"), ("lint.principal", "b")]
 
