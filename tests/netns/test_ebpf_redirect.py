@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -194,6 +195,17 @@ def test_a_client_bound_to_a_device_does_not_escape(
             with outcome(client, host, 80, options=[device]) as done:
                 assert done.errno == 0
                 assert ours.next().original_dst == Endpoint(host, 80)
+
+
+@pytest.mark.skipif(not Path("/proc/sys/net/mptcp/enabled").exists(), reason="kernel has no MPTCP")
+def test_multipath_tcp_does_not_escape(net: Lab, group: Group, client: ClientProcess) -> None:
+    with (
+        proxy(net.client, scoped(group)) as ours,
+        outcome(client, AWAY_V4, 80, protocol=262) as done,  # IPPROTO_MPTCP
+    ):
+        assert done.errno == 0
+        info = ours.next()
+        assert (info.original_dst, info.principal.pid) == (Endpoint(AWAY_V4, 80), client.pid)
 
 
 def test_a_direct_connection_is_no_redirected_one(

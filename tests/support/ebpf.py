@@ -47,7 +47,7 @@ if sys.argv[3]:
 channel.sendall(b"{}")
 while line := channel.recv(4096):
     ask = json.loads(line)
-    sock = socket.socket(ask["family"], ask["type"])
+    sock = socket.socket(ask["family"], ask["type"], ask["protocol"])
     answer = {"peer": None, "errno": 0}
     try:
         sock.settimeout(10)
@@ -147,10 +147,10 @@ class ClientProcess:
         self.pid = self._process.pid
 
     def connect(self, host: str, port: int, **how: Any) -> Done:
-        """`how`: family, type, bind (address, port), options ([level, option, value]), sendto."""
+        """`how`: family, type, protocol, bind (address, port), options ([level, option, value]), sendto."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         ask = {"family": family, "type": socket.SOCK_STREAM, "bind": None, "options": []}
-        ask |= {"sendto": False, "host": host, "port": port} | how
+        ask |= {"protocol": 0, "sendto": False, "host": host, "port": port} | how
         self._channel.sendall(json.dumps(ask).encode())
         data, fds, _, _ = socket.recv_fds(self._channel, 4096, 1)
         answer = json.loads(data)
