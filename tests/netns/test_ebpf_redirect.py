@@ -26,7 +26,6 @@ from tests.support.ebpf import (
     Done,
     Group,
     needs_ebpf,
-    pins_may_be_mounted,
     scratch_cgroup,
 )
 from tests.support.netns import Lab, Namespace, link, namespaces
@@ -88,7 +87,7 @@ def listen(space: Namespace, port: int) -> socket.socket:
 def proxy(space: Namespace, options: RedirectOptions) -> Iterator[Proxy]:
     listener = listen(space, options.listen.port)
     provider = EbpfProvider(options)
-    with listener, pins_may_be_mounted():
+    with listener:
         listener.settimeout(5)
         space.call(provider.install)
         try:
