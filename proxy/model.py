@@ -184,7 +184,9 @@ class RedirectInfo:
     principal: Principal = Principal()
     preamble: Preamble | None = None
     explicit: bool = False  #: HTTP absolute-form is legitimate on this flow
-    captured: bool = False  #: (client, original_dst) are the ends of one real connection
+    #: (client, original_dst) are the ends of one real connection. Not so where the destination
+    #: is rewritten at connect: there two connections may share the client's port.
+    captured: bool = False
     raw_context: bytes = b""
     records: bytes = b""
     redirect_to: Endpoint | None = None  #: policy sends it there instead (connect_redirect)

@@ -108,7 +108,6 @@ class EbpfProvider:
             context.original,
             client,
             principal=self._principals.of(context, Image.parse(answer)),
-            captured=True,
             raw_context=answer,
         )
         return Identified(info)

@@ -158,7 +158,6 @@ class WfpProvider(_Windows):
             context.original,
             client,
             principal=await self._principal(context, sock, client),
-            captured=True,
             raw_context=raw,
             records=records,
         )
@@ -183,9 +182,7 @@ class WfpHnsProvider(_Windows):
         records = self._records(sock)
         context = RedirectContext(original, client, 0, 0, None, b"", 0, 0, "", ContextFlag(0))
         principal = await self._principal(context, sock, client)
-        info = RedirectInfo(
-            self.name, original, client, principal=principal, captured=True, records=records
-        )
+        info = RedirectInfo(self.name, original, client, principal=principal, records=records)
         return Identified(info)
 
     def _original(self, sock: socket.socket, local: Endpoint) -> Endpoint | None:

@@ -43,9 +43,7 @@ class FakeProvider:
     name = "fake"
 
     def __init__(self, destination: Endpoint) -> None:
-        self._usual = RedirectInfo(
-            self.name, destination, destination, principal=CURL, captured=True
-        )
+        self._usual = RedirectInfo(self.name, destination, destination, principal=CURL)
         self._told: deque[RedirectInfo] = deque()
         self.prepared: list[RedirectInfo] = []
 
