@@ -42,7 +42,7 @@ from proxy.settings_sources import CONFIG_VARIABLE, Sources
 from proxy.units import to_bytes, to_seconds
 
 _FDS_PER_FLOW = 2
-_FDS_RESERVED = 64  #: listeners, policies, logs, the admin endpoint and its connections
+_FDS_RESERVED = 128  #: listeners, policies, logs, the admin endpoint, and pipes for bulk
 _Dataclass = TypeVar("_Dataclass", Limits, FlowTimes, ExceptionPolicies)
 
 
@@ -204,6 +204,7 @@ class Settings(_Section):
     policies: Annotated[str | None, _Optional] = None
     loop: Literal["auto", "uvloop", "asyncio", "winloop"] = "auto"
     max_flows: int = Field(default=0, ge=0)
+    offload: bool = True
     admin: AdminSection = AdminSection()
     redirect: RedirectSection = RedirectSection()
     events: EventsSection = EventsSection()

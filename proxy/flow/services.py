@@ -12,6 +12,7 @@ from proxy.callouts.registration import ConnectionRegistration
 from proxy.engine.budget import Budget
 from proxy.engine.registration import Registration
 from proxy.flow.hangup import HangupWatch
+from proxy.flow.pipes import PipePool
 from proxy.limits import FlowTimes, StreamConfig
 from proxy.model import Endpoint
 from proxy.policy.ruling import Policy
@@ -42,6 +43,7 @@ class Services:
     budget: Budget
     wall: Callable[[], float]
     watch: HangupWatch | None
+    pipes: PipePool | None  #: where the kernel can move bytes by itself
     connections: Sequence[ConnectionRegistration] = ()  #: asked before every dial
     flows: set[FlowShell] = field(default_factory=set)
     dialled: set[tuple[Endpoint, Endpoint]] = field(default_factory=set)

@@ -18,6 +18,7 @@ from proxy.engine import effects as fx
 from proxy.engine.engine import Engine
 from proxy.flow.asks import Asks
 from proxy.flow.authorise import Authorisation
+from proxy.flow.offload import WORTH_IT, Offload
 from proxy.flow.outcome import verdict_of
 from proxy.flow.services import Services
 from proxy.flow.side import WRITE_HIGH, Hold, Side
@@ -55,6 +56,7 @@ class FlowShell:
         self._asks = Asks(self._resume_engine)
         self._active = services.loop.time()
         self._stall = Stall()
+        self._offloads = (Offload(self, OUT), Offload(self, IN))
         self._how = How.CLOSE
         self._verdict: FlowOutcome | None = None
         self._ends: tuple[Endpoint, Endpoint] | None = None
@@ -70,6 +72,16 @@ class FlowShell:
         """Everything was said to the client, and there never was an upstream."""
         return self.upstream is None and self._finish_upstream and self.client.finished
 
+    def ends(self, direction: Direction) -> tuple[Side, Side] | None:
+        """(source, sink) of a direction; None while there is no upstream."""
+        if self.upstream is None:
+            return None
+        return (self.client, self.upstream) if direction is OUT else (self.upstream, self.client)
+
+    def offloadable(self, direction: Direction) -> int | None:
+        """What the engine does not want to see: 0 nothing, None all that will come."""
+        return self._engine.offloadable(direction) if self.outcome is None else 0
+
     # --- bytes and ends of streams, from the two sides
 
     def on_data(self, direction: Direction, data: bytes) -> None:
@@ -79,6 +91,16 @@ class FlowShell:
             self.heard = True
             self.wake.set()
         self._apply(self._engine.feed(fx.Data(direction, data), now))
+        if self._offloads[direction].offered:
+            self._offloads[direction].consider(len(data))
+
+    def on_offloaded(self, direction: Direction, n: int) -> None:
+        """The kernel has moved n bytes past the engine."""
+        if self.outcome is not None:
+            return
+        self._active = now = self.services.loop.time()
+        self.account.count(direction, n)
+        self._engine.offloaded(direction, n, now)
 
     def on_eof(self, direction: Direction) -> None:
         self.feed(fx.Disconnect(direction))
@@ -116,6 +138,7 @@ class FlowShell:
             _CARRY_OUT[type(effect)](self, effect)
 
     def _write(self, effect: fx.Write) -> None:
+        self._offloads[effect.direction].stop()
         if effect.direction is IN:
             self.client.write(effect.data)
         elif self.upstream is not None:
@@ -128,9 +151,11 @@ class FlowShell:
                 self.client.hold(Hold.NO_UPSTREAM)
 
     def _splice(self, effect: fx.Splice) -> None:
-        """An offer that is not taken: the bytes are shown to the engine, which lets them pass."""
+        """An offer. Bytes shown to the engine all the same pass."""
+        self._offloads[effect.direction].offered = effect.n is None or effect.n >= WORTH_IT
 
     def _pause(self, effect: fx.Pause) -> None:
+        self._offloads[effect.direction].stop()
         source = self.client if effect.direction is OUT else self.upstream
         if source is not None:
             source.hold(Hold.ENGINE)
@@ -141,6 +166,7 @@ class FlowShell:
             source.release(Hold.ENGINE)
 
     def _finish(self, effect: fx.Finish) -> None:
+        self._offloads[effect.direction].stop()
         if effect.direction is IN:
             self.client.finish()
         elif self.upstream is not None:
@@ -248,7 +274,8 @@ class FlowShell:
         times = self.services.times
         opaque = self.info.protocol not in (Protocol.HTTP1, Protocol.UNKNOWN)
         limit = times.opaque_idle_seconds if opaque else times.idle_seconds
-        if self._stall.stuck(now, times.write_seconds, self._unsent):
+        stuck = [offload.tick(now, times.write_seconds) for offload in self._offloads]
+        if any(stuck) or self._stall.stuck(now, times.write_seconds, self._unsent):
             self.end(How.RESET, FlowOutcome.TIMEOUT, "the peer takes no bytes")
         elif limit and now - self._active > limit:
             self._active = now
@@ -268,6 +295,8 @@ class FlowShell:
         """Close everything, explicitly, and write the account. Called exactly once."""
         if self.outcome is None:
             self.outcome, self.reason, self._how = FlowOutcome.ERROR, "stopped", How.RESET
+        for offload in self._offloads:
+            offload.stop()
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
@@ -299,6 +328,8 @@ class FlowShell:
         )
 
     def _drop_upstream(self, *, politely: bool = False) -> None:
+        for offload in self._offloads:
+            offload.stop()
         side, self.upstream = self.upstream, None
         if side is not None:
             (side.close if politely else side.reset)()

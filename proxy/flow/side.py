@@ -33,6 +33,7 @@ class Hold(enum.IntFlag):
     ENGINE = 1
     BACKPRESSURE = 2
     NO_UPSTREAM = 4
+    OFFLOAD = 8  #: the kernel moves the bytes, and tells of a RST
 
 
 class SideOwner(Protocol):
@@ -118,8 +119,17 @@ class Side(asyncio.Protocol):
         """Bytes written but not yet taken by the kernel."""
         return self._transport.get_write_buffer_size() if self._transport else 0
 
+    @property
+    def free(self) -> bool:
+        """Bytes are read as they come."""
+        return self._transport is not None and not self._holds and not self.eof
+
+    @property
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
     def write(self, data: bytes) -> None:
-        if self._transport is not None and not self.finished:
+        if data and self._transport is not None and not self.finished:
             self._transport.write(data)
 
     def finish(self) -> None:
@@ -133,8 +143,8 @@ class Side(asyncio.Protocol):
         before, self._holds = self._holds, self._holds | why
         if not before and self._transport is not None and not self.eof:
             self._transport.pause_reading()
-            if self._watch is not None:
-                self._watch.add(self._sock.fileno(), self._on_hangup)
+            if self._watch is not None and why is not Hold.OFFLOAD:
+                self._watch.add(self._sock.fileno(), self.hang_up)
 
     def release(self, why: Hold) -> None:
         before, self._holds = self._holds, self._holds & ~why
@@ -166,7 +176,8 @@ class Side(asyncio.Protocol):
         forget_on_close(self._sock)
         self.reset()
 
-    def _on_hangup(self, error: int) -> None:
+    def hang_up(self, error: int) -> None:
+        """The socket has failed with this errno (0: it has not)."""
         owner = self._owner
         if owner is not None and error:
             self._rescue(owner)

@@ -19,6 +19,7 @@ from proxy.engine.budget import Budget
 from proxy.engine.stages import protocol_stage
 from proxy.errors import SettingsError, SluicegateError
 from proxy.flow.hangup import HangupWatch
+from proxy.flow.pipes import PipePool
 from proxy.flow.services import Services
 from proxy.model import Endpoint
 from proxy.policy.store import PolicyStore, ReloadResult
@@ -93,6 +94,7 @@ class Service:
         )
         self._store = PolicyStore(settings.policies_dir(), self._on_reload)
         self._watch = HangupWatch.create(loop)
+        self._pipes = PipePool.create() if settings.offload else None
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_reload: ReloadResult | None = None
         self._policy: SampledPolicy | None = None
@@ -160,6 +162,8 @@ class Service:
             undo()
         if self._watch is not None:
             self._watch.close()
+        if self._pipes is not None:
+            self._pipes.close()
         self._accounts.service_event("SERVICE_STOP", version=__version__)
         if self._sink is not None:
             self._sink.close()
@@ -207,6 +211,7 @@ class Service:
             budget=Budget(config.limits.process_buffer),
             wall=time.time,
             watch=self._watch,
+            pipes=self._pipes,
         )
 
     def _make_admin(self, endpoint: Endpoint) -> AdminServer:
