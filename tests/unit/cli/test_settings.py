@@ -327,7 +327,7 @@ def test_going_on_without_redirect_information_is_serving_direct_clients() -> No
 
 
 @pytest.mark.parametrize(
-    ("soft", "limit"), [(20_000, 9_968), (1_024, 480), (10, 16), (-1, (1 << 19) - 32)]
+    ("soft", "limit"), [(20_000, 9_936), (1_024, 448), (10, 16), (-1, (1 << 19) - 64)]
 )
 def test_the_flow_limit_follows_the_limit_of_open_files(
     soft: int, limit: int, monkeypatch: pytest.MonkeyPatch
