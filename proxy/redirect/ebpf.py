@@ -75,9 +75,10 @@ class EbpfProvider:
                 ebpf_pins.remove(folder)
 
     def health(self) -> Health:
-        if self._redirector is not None:
-            problem = self._redirector.problem()
-            return Health(problem is None, problem or f"programs at {self._redirector.place}")
+        redirector = self._redirector  # another thread may take it away
+        if redirector is not None:
+            problem = redirector.problem()
+            return Health(problem is None, problem or f"programs at {redirector.place}")
         if self._adopted is None:
             return Health(False, "the redirect is not installed")
         try:

@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class Redirector:
 
     def __init__(self, options: RedirectOptions) -> None:
         _check_kernel()
+        self._lock = threading.Lock()  # health is asked in one thread, the end comes in another
         self._links: dict[str, BpfLink] = {}
         self._routes: RouteWatch | None = None
         self._pinned: Path | None = None
@@ -101,6 +103,10 @@ class Redirector:
 
     def problem(self) -> str | None:
         """What is wrong with it, or None."""
+        with self._lock:
+            return self._problem()
+
+    def _problem(self) -> str | None:
         for name, link in self._links.items():
             if not link.attached():
                 return f"program {name} was detached by somebody else, or its cgroup is gone"
@@ -121,12 +127,13 @@ class Redirector:
         routes, self._routes = self._routes, None
         if routes is not None:
             routes.stop()
-        for name in reversed(list(self._links)):
-            self._links.pop(name).destroy()
-        if self._pinned is not None:
-            ebpf_pins.remove(self._pinned)
-            self._pinned = None
-        self._object.close()
+        with self._lock:
+            for name in reversed(list(self._links)):
+                self._links.pop(name).destroy()
+            if self._pinned is not None:
+                ebpf_pins.remove(self._pinned)
+                self._pinned = None
+            self._object.close()
 
     def _attach_answers(self) -> Self:
         """At the cgroup in which the listening socket was made: it runs for that one, whatever

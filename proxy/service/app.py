@@ -127,7 +127,7 @@ class Service:
         self._redirect = redirect
         self._spawn(self._store.watch())
         self._spawn(self._sweep())
-        self._spawn(redirect.run())
+        self._watching = self._spawn(redirect.run())
         self._accounts.service_event("SERVICE_START", version=__version__)
 
     def ready_line(self) -> str:
@@ -141,6 +141,7 @@ class Service:
 
     async def drain(self) -> None:
         """No new connections; exchanges in work may finish until the drain limit."""
+        self._watching.cancel()  # that it goes now is no loss
         await asyncio.to_thread(self._provider.remove)
         self._intake.close()
         for flow in list(self.services.flows):
@@ -257,10 +258,11 @@ class Service:
             self._sink.reopen()
         self._spawn(self._reload_quietly())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _reload_quietly(self) -> None:
         await self._store.reload("SIGHUP")

@@ -22,6 +22,7 @@ from proxy.redirect import cgroups
 PREFIX = "sluicegate-exec-"
 _ATTEMPTS = 5
 _LOOK_SECONDS = 0.1  #: how often a wait looks whether it was interrupted
+_SETTLE_SECONDS = 1.0  #: a process that was waited for may still leave its cgroup
 _numbers = itertools.count(1)
 
 
@@ -106,6 +107,7 @@ class ScopedCgroup:
                 with contextlib.suppress(RedirectError):  # it has ended meanwhile
                     self._move(pid, self.directory.parent)
                     moved += 1
+        self.wait_empty(_SETTLE_SECONDS)
         _remove_tree(self.directory)
         os.close(self._lock)
         return moved

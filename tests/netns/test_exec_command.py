@@ -414,9 +414,16 @@ def test_signals_are_as_the_caller_has_them(bench: Bench) -> None:
 
 def test_signals_reach_the_command(bench: Bench) -> None:
     names = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH")
-    traps = "; ".join(f"trap 'echo {name}' {name}" for name in names[:-1])
-    loop = "echo ready; while :; do sleep 0.05; done"
-    process = bench.popen("--", "bash", "-c", f"{traps}; trap 'echo WINCH; exit 3' WINCH; {loop}")
+    script = (
+        "import signal, sys\n"
+        "def told(number, _):\n"
+        "    print(signal.Signals(number).name[3:], flush=True)\n"
+        "    number == signal.SIGWINCH and sys.exit(3)\n"
+        f"for name in {names}: signal.signal(signal.Signals['SIG' + name], told)\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    process = bench.popen("--", sys.executable, "-c", script)
     assert process.stdout.readline() == "ready\n"
     for name in names:
         process.send_signal(getattr(signal, f"SIG{name}"))
