@@ -9,7 +9,7 @@ import pytest
 
 from proxy.anomalies import ANOMALIES
 from proxy.heads import Field, RequestHead, ResponseHead
-from proxy.model import Endpoint, FlowInfo, Layer, Protocol, RedirectInfo
+from proxy.model import Confidence, Endpoint, FlowInfo, Layer, Principal, Protocol, RedirectInfo
 from proxy.policy.facts import Facts
 from proxy.policy.generation import Generation
 from proxy.policy.ruling import Ruling
@@ -37,8 +37,14 @@ def examples() -> Generation:
     return load(POLICIES / "examples")
 
 
+#: A program that no example names: one that is unknown would count as those that are blocked.
+PROGRAM = Principal(pid=7, exe="/usr/bin/thunderbird", uid=1000, confidence=Confidence.EXACT)
+
+
 def info(dst: str = "192.0.2.1:80") -> FlowInfo:
-    redirect = RedirectInfo("nft", Endpoint.parse(dst), Endpoint.parse("10.0.0.9:4000"))
+    redirect = RedirectInfo(
+        "ebpf", Endpoint.parse(dst), Endpoint.parse("10.0.0.9:4000"), principal=PROGRAM
+    )
     return FlowInfo(id="f", redirect=redirect, opened_at=0.0)
 
 
